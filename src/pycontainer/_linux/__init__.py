@@ -1,0 +1,1 @@
+"""Kernel facilities, one module each; the only home of `ctypes`. Raises only `OSError`."""

@@ -1,0 +1,5 @@
+"""The room `runtime`."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""The room `snapshots`."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
