@@ -1,0 +1,118 @@
+"""Overlay mounts of many layers (Documentation/filesystems/overlayfs.rst)."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pycontainer._linux import mount
+
+__all__ = ["MAX_LOWERS", "detached", "mount_at"]
+
+MAX_LOWERS = 500
+"""OVL_MAX_STACK of the kernel: with more lower directories the mount is refused."""
+
+_PAGE = 4096  # mount(2) cuts its options off here without a word
+
+
+def detached(
+    lowers: list[str],
+    upper: str | None = None,
+    work: str | None = None,
+    *,
+    userxattr: bool = False,
+    volatile: bool = False,
+) -> int:
+    """Make a detached overlay mount and return its descriptor.
+
+    Args:
+        lowers: Lower directories, the topmost first; at most `MAX_LOWERS`.
+        upper: Where changes go; None makes the mount read-only.
+        work: An empty directory beside `upper` on the same file system.
+        userxattr: Keep overlay's marks in ``user.overlay.*``, as mounts in a user namespace must.
+        volatile: Do not sync the upper; after a crash of the machine it is worthless.
+
+    Raises:
+        OSError: ENOSYS or EINVAL where the kernel has no fsopen(2) or no ``lowerdir+`` (before
+            6.8): use `mount_at` there. Else what the kernel found wrong.
+    """
+    context = mount.fsopen("overlay")
+    try:
+        if len(lowers) == 1 and len(os.fsencode(lowers[0])) < 256:
+            # A colon would split the name and a backslash quote, so both are escaped.
+            mount.configure(context, "lowerdir", _escape(lowers[0]))
+        else:
+            for lower in lowers:
+                mount.configure(context, "lowerdir+", lower)
+        if upper is not None and work is not None:
+            mount.configure(context, "upperdir", upper)
+            mount.configure(context, "workdir", work)
+            if volatile:
+                mount.configure(context, "volatile")
+        if userxattr:
+            mount.configure(context, "userxattr")
+        return mount.create(context, mount.RDONLY if upper is None else 0)
+    finally:
+        os.close(context)
+
+
+def mount_at(
+    target: str,
+    lowers: list[str],
+    upper: str | None = None,
+    work: str | None = None,
+    *,
+    userxattr: bool = False,
+    volatile: bool = False,
+) -> None:
+    """Mount an overlay at `target`, through mount(2) where the kernel lacks the newer calls.
+
+    Args: as for `detached`.
+    """
+    try:
+        tree = detached(lowers, upper, work, userxattr=userxattr, volatile=volatile)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL) or len(lowers) > MAX_LOWERS:
+            raise
+        _mount_classic(target, lowers, upper, work, userxattr=userxattr, volatile=volatile)
+        return
+    try:
+        mount.attach(tree, target)
+    finally:
+        os.close(tree)
+
+
+def _mount_classic(
+    target: str,
+    lowers: list[str],
+    upper: str | None,
+    work: str | None,
+    *,
+    userxattr: bool,
+    volatile: bool,
+) -> None:
+    """mount(2) takes one page of options: name each lower by its descriptor, relative to /proc/self/fd."""
+    target = os.path.abspath(target)
+    opened = [os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers]
+    back = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        options = ["lowerdir=" + ":".join(map(str, opened))]
+        if upper is not None and work is not None:
+            options += [f"upperdir={_escape(upper)}", f"workdir={_escape(work)}"]
+            if volatile:
+                options.append("volatile")
+        if userxattr:
+            options.append("userxattr")
+        data = os.fsencode(",".join(options))
+        if len(data) >= _PAGE:
+            raise OSError(errno.E2BIG, f"overlay options of {len(data)} bytes", target)
+        os.chdir("/proc/self/fd")
+        mount.mount("overlay", target, "overlay", mount.MS_RDONLY if upper is None else 0, data)
+    finally:
+        os.fchdir(back)
+        for fd in (*opened, back):
+            os.close(fd)
+
+
+def _escape(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
