@@ -1,0 +1,150 @@
+"""The second kind of process the zygote clones: it runs a command in a container that runs already.
+
+It joins the container's namespaces, clones the command into them and waits for it, so that the exit
+code has somewhere to go.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+import _signal
+import _socket
+
+from pycontainer._linux import process
+from pycontainer.runtime._inside import cgroup, init, wire
+from pycontainer.runtime._inside.streams import Streams
+from pycontainer.runtime._inside.terminal import become_terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+__all__ = ["main"]
+
+_KILL = 9
+
+
+def main(request: dict[str, object], fds: list[int], host: int) -> None:
+    """Run one command in a container.
+
+    Args:
+        request: ``process`` as in a plan, ``namespaces`` to join, ``cgroup``, ``tty``.
+        fds: The owner's reply socket, a pidfd of the container's init, stdin, stdout, stderr.
+        host: A pidfd of the host program, or -1 if the command is to outlive it.
+    """
+    os.setsid()
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    execution = _Execution(_socket.socket(fileno=fds[0]), host)
+    try:
+        execution.start(request, fds[1], fds[2:])
+    except init.StepFailed as error:
+        wire.send(execution.owner, "failed", error.step, error.errno, error.text)
+    except OSError as error:
+        wire.send(execution.owner, "failed", "enter the container", error.errno or 0, str(error))
+    else:
+        execution.run()
+
+
+class _Execution:
+    def __init__(self, owner: _socket.socket, host: int) -> None:
+        self.owner = owner
+        self.host = host
+        self.streams = Streams()
+        self.pid = 0
+        self.pidfd = -1
+
+    def start(self, request: dict[str, object], container: int, stdio: list[int]) -> None:
+        """Enter the container and execute the command there, or raise."""
+        payload = self.streams.open(stdio, log=False, tty=bool(request["tty"]))
+        group = cgroup.open_v2(request["cgroup"])
+        cgroup.join(request["cgroup"])
+        report_r, report_w = os.pipe()
+        console, console_inside = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        namespaces, spec = request["namespaces"], request["process"]
+        assert isinstance(namespaces, int)
+        assert isinstance(spec, dict)
+        # Root in the container could otherwise trace this process or open its executable, the
+        # host's interpreter, through /proc (CVE-2016-9962, CVE-2019-5736).
+        process.set_dumpable(False)
+        process.setns(container, namespaces)
+        self.pid, self.pidfd = process.clone3(0, cgroup=group)
+        if self.pid == 0:
+            _become(spec, payload, report_w, console_inside if request["tty"] else None)
+        os.close(report_w)
+        console_inside.close()
+        self.streams.close_payload_side()
+        failure = b""
+        if request["tty"]:
+            self.streams.take_terminal(console)
+        while part := os.read(report_r, 1 << 16):
+            failure += part
+        os.close(report_r)
+        if failure:
+            os.waitpid(self.pid, 0)
+            raise init.StepFailed.from_wire(failure)
+        wire.send(self.owner, "running", self.pid, process.start_time(self.pid))
+
+    def run(self) -> None:
+        """Wait for the command; kill it when the host program or the owner is gone."""
+        poll = select.poll()
+        for fd in (self.pidfd, self.owner.fileno(), self.host):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        self.streams.register(poll)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self.pidfd:
+                    self._ended(poll)
+                    return
+                if fd == self.host:
+                    poll.unregister(fd)
+                    self._signal(_KILL)
+                elif fd == self.owner.fileno():
+                    self._command(poll)
+                else:
+                    self.streams.handle(fd, poll)
+
+    def _command(self, poll: select.poll) -> None:
+        packet = wire.receive(self.owner)
+        if packet is None:
+            poll.unregister(self.owner.fileno())
+            if self.host >= 0:
+                self._signal(_KILL)
+        elif packet[0] == "signal" and isinstance(packet[1], int):
+            self._signal(packet[1])
+        elif packet[0] == "resize":
+            self.streams.resize(*packet[1:])
+
+    def _signal(self, number: int) -> None:
+        try:
+            process.kill_by_pidfd(self.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def _ended(self, poll: select.poll) -> None:
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        self.streams.drain(poll)
+        wire.send(self.owner, "exit", code if code >= 0 else 128 - code, False)
+
+
+def _become(
+    spec: dict[str, object], stdio: list[int], report: int, console: _socket.socket | None
+) -> NoReturn:
+    step = "open the standard streams"
+    try:
+        os.setsid()
+        if console is not None:
+            uid = spec["uid"]
+            assert isinstance(uid, int)
+            become_terminal("/dev/pts", uid, console)
+        for number, fd in enumerate(stdio):
+            os.dup2(fd, number, inheritable=True)
+        step = "take the process's identity"
+        init.apply_process(spec)
+        step = "execute"
+        init.execute(spec)
+    except BaseException as error:  # noqa: BLE001  (the only way to tell is the pipe)
+        init.report_failure(report, step, error)

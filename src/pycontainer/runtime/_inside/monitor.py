@@ -1,0 +1,261 @@
+"""The monitor: one small process for each container, its parent and its undertaker.
+
+It makes the cgroup, clones init into new namespaces, keeps the log, writes down what becomes of the
+container, and cleans up. It ends an attached container when the host program dies; that of a
+detached one goes on alone. It holds ``lock`` as long as it lives: who can take the lock knows that
+nobody looks after the container.
+
+Files beneath the container's directory that it writes: ``state.json`` (once the container runs),
+``exit.json`` (once it has ended), ``log`` and the FIFOs behind it, ``control.sock``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import time
+
+import _signal
+import _socket
+
+from pycontainer._linux import process
+from pycontainer._linux.tree import remove_tree
+from pycontainer.runtime._inside import cgroup, files, init, wire
+from pycontainer.runtime._inside.streams import Streams
+
+__all__ = ["main"]
+
+_KILL = 9
+
+
+def main(request: dict[str, object], fds: list[int], host: int) -> None:
+    """Run one container from start to end.
+
+    Args:
+        request: The plan of `pycontainer.runtime.plan`, with ``directory``, ``detach``, ``remove``.
+        fds: The owner's reply socket, then stdin, stdout, stderr; -1 stands for none.
+        host: A pidfd of the host program, or -1 for a detached container.
+    """
+    os.setsid()
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    owner = _socket.socket(fileno=fds[0])
+    watch = _Monitor(request, owner, host)
+    try:
+        watch.start(fds[1:])
+    except init.StepFailed as error:
+        watch.give_up(error.step, error.errno, error.text)
+    except OSError as error:
+        watch.give_up(watch.step, error.errno or 0, str(error))
+    else:
+        watch.run()
+    watch.clean_up()
+
+
+class _Monitor:
+    def __init__(self, request: dict[str, object], owner: _socket.socket, host: int) -> None:
+        self.plan = request
+        self.owner = owner
+        self.host = host
+        self.detached = bool(request["detach"])
+        self.remove = bool(request["remove"])
+        self.cgroup = request["cgroup"]
+        self.step = "prepare"
+        self.listener: _socket.socket | None = None
+        self.clients: dict[int, _socket.socket] = {owner.fileno(): owner}
+        self.pidfd = -1
+        self.pid = 0
+        self.exit: tuple[object, ...] | None = None
+        self.delete_requested = False
+        self.streams = Streams()
+
+    # --- start -------------------------------------------------------------------------------
+
+    def start(self, stdio: list[int]) -> None:
+        """Bring the container to life or raise; what was made is undone by `clean_up`."""
+        os.chdir(str(self.plan["directory"]))  # also keeps the names below short (sun_path)
+        self._lock()
+        self.step = "create the control group"
+        cgroup.create(self.cgroup)
+        self.step = "open the standard streams"
+        payload = self.streams.open(stdio, log=bool(self.plan["log"]), tty=bool(self.plan["tty"]))
+        self._listen()
+        self.step = "clone the container"
+        report_r, report_w = os.pipe()
+        console, console_inside = (
+            _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            if self.plan["tty"]
+            else (None, None)
+        )
+        group = cgroup.open_v2(self.cgroup)
+        namespaces = self.plan["namespaces"]
+        assert isinstance(namespaces, int)
+        self.pid, self.pidfd = process.clone3(namespaces, cgroup=group)
+        if self.pid == 0:
+            init.main(self.plan, payload, report_w, console_inside)
+        os.close(report_w)
+        if group >= 0:
+            os.close(group)
+        self.streams.close_payload_side()
+        if console is not None and console_inside is not None:
+            console_inside.close()
+            self.streams.take_terminal(console)
+        failure = _read_all(report_r)
+        if failure:
+            raise init.StepFailed.from_wire(failure)
+        self._started()
+
+    def _lock(self) -> None:
+        fd = os.open("lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _listen(self) -> None:
+        listener = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        )
+        listener.bind("control.sock")
+        listener.listen(16)
+        self.listener = listener
+
+    def _started(self) -> None:
+        begun = process.start_time(self.pid)
+        files.write_atomically(
+            "state.json",
+            b'{"pid": %d, "start_time": %d, "monitor": %d, "monitor_start_time": %d, '
+            b'"started_at": %.6f, "boot_id": "%s"}\n'
+            % (
+                self.pid,
+                begun,
+                os.getpid(),
+                process.start_time(os.getpid()),
+                time.time(),
+                str(self.plan["boot_id"]).encode(),
+            ),
+        )
+        wire.send(self.owner, "running", self.pid, begun)
+
+    def give_up(self, step: str, code: int, text: str) -> None:
+        """Tell the owner why there is no container; the rest is `clean_up`'s."""
+        if self.pid:
+            self._kill()
+            os.waitpid(self.pid, 0)
+        self.remove = True
+        wire.send(self.owner, "failed", step, code, text)
+
+    # --- life --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Look after the container until nobody needs this process any more."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if self.host >= 0:
+            poll.register(self.host, select.POLLIN)
+        assert self.listener is not None
+        for fd in (self.listener.fileno(), self.owner.fileno()):
+            poll.register(fd, select.POLLIN)
+        self.streams.register(poll)
+        while not self._finished():
+            for fd, _ in poll.poll():
+                self._handle(fd, poll)
+
+    def _handle(self, fd: int, poll: select.poll) -> None:
+        assert self.listener is not None
+        if fd == self.pidfd:
+            poll.unregister(fd)
+            self._ended(poll)
+        elif fd == self.host:
+            poll.unregister(fd)
+            self._delete()
+        elif fd == self.listener.fileno():
+            self._accept(poll)
+        elif fd in self.clients:
+            self._command(fd, poll)
+        else:
+            self.streams.handle(fd, poll)
+
+    def _finished(self) -> bool:
+        """Whether this process can go.
+
+        A detached container's goes once the exit is written down. An attached one's waits for its
+        owner, so that the container's directory is removed even if that owner is killed.
+        """
+        if self.exit is None:
+            return False
+        return self.detached or self.remove or self.delete_requested
+
+    def _ended(self, poll: select.poll) -> None:
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            code = 128 - code
+        out_of_memory = cgroup.oom_killed(self.cgroup)
+        self.streams.drain(poll)
+        files.write_atomically(
+            "exit.json",
+            b'{"exit_code": %d, "oom_killed": %s, "finished_at": %.6f}\n'
+            % (code, b"true" if out_of_memory else b"false", time.time()),
+        )
+        self.exit = ("exit", code, out_of_memory)
+        for client in self.clients.values():
+            wire.send(client, *self.exit)
+
+    def _accept(self, poll: select.poll) -> None:
+        assert self.listener is not None
+        try:
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        except OSError:
+            return
+        client = _socket.socket(fileno=fd)
+        self.clients[fd] = client
+        poll.register(fd, select.POLLIN)
+        if self.exit is not None:
+            wire.send(client, *self.exit)
+
+    def _command(self, fd: int, poll: select.poll) -> None:
+        packet = wire.receive(self.clients[fd])
+        if packet is None:
+            poll.unregister(fd)
+            gone = self.clients.pop(fd)
+            gone.close()
+            if gone is self.owner and not self.detached:
+                self._delete()
+        elif packet[0] == "delete":
+            self._delete()
+        elif packet[0] == "resize":
+            self.streams.resize(*packet[1:])
+
+    def _delete(self) -> None:
+        self.delete_requested = self.remove = True
+        if self.exit is None:
+            self._kill()
+
+    def _kill(self) -> None:
+        cgroup.kill(self.cgroup)
+        try:
+            process.kill_by_pidfd(self.pidfd, _KILL)
+        except ProcessLookupError:
+            pass
+
+    # --- end ---------------------------------------------------------------------------------
+
+    def clean_up(self) -> None:
+        """Remove what this process made; the whole directory where nobody will ask for it."""
+        cgroup.destroy(self.cgroup)
+        for name in ("control.sock", "out.fifo", "err.fifo"):
+            try:
+                os.unlink(name)
+            except FileNotFoundError:
+                pass
+        if self.remove:
+            os.chdir("/")
+            remove_tree(str(self.plan["directory"]))
+        for client in self.clients.values():  # their end of file: all is done
+            client.close()
+
+
+def _read_all(fd: int) -> bytes:
+    parts = []
+    while part := os.read(fd, 1 << 16):
+        parts.append(part)
+    os.close(fd)
+    return b"".join(parts)

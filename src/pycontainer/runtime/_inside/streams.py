@@ -1,0 +1,187 @@
+"""What a monitor does with the standard streams of its container: log, terminal, standard input.
+
+The log is a file of frames, each a header of 16 bytes (time in nanoseconds since the epoch, 8 bytes;
+stream, 1 byte: 1 for stdout, 2 for stderr; 3 unused; length, 4 bytes; little-endian) and the bytes as
+they came. The payload writes to FIFOs that both ends hold open for reading and writing: it outlives
+the monitor, and a next monitor reads on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import time
+
+import _socket
+
+__all__ = ["HEADER_SIZE", "Streams"]
+
+HEADER_SIZE = 16
+_CHUNK = 1 << 16
+_TIOCSWINSZ = 0x5414
+
+
+class Streams:
+    """The monitor's ends of a container's standard streams."""
+
+    def __init__(self) -> None:
+        self._log = -1
+        self._payload: list[int] = []
+        self._sources: dict[int, int] = {}  # descriptor to read -> number of the stream
+        self._terminal = -1
+        self._terminal_out = -1
+        self._stdin = -1
+        self._input = b""
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def open(self, stdio: list[int], *, log: bool, tty: bool) -> list[int]:
+        """Decide what the payload gets as 0, 1 and 2.
+
+        Args:
+            stdio: The owner's descriptors; closed here when no longer needed.
+            log: Keep a log of stdout and stderr; the owner's then are not used.
+            tty: The payload gets a terminal made inside, which `take_terminal` connects.
+        """
+        if log:
+            flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
+            self._log = os.open("log", flags, 0o600)
+        if tty:
+            self._stdin, self._terminal_out = stdio[0], stdio[1]
+            self._payload = stdio[2:]
+            return []
+        if log:
+            for fd in stdio[1:]:
+                os.close(fd)
+            stdio = [stdio[0], self._fifo("out.fifo", 1), self._fifo("err.fifo", 2)]
+        self._payload = stdio
+        return stdio
+
+    def _fifo(self, name: str, stream: int) -> int:
+        os.mkfifo(name, 0o600)
+        # Two open file descriptions: the payload's stdout must not become non-blocking with ours.
+        reader = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._sources[reader] = stream
+        return os.open(name, os.O_RDWR | os.O_CLOEXEC)
+
+    def close_payload_side(self) -> None:
+        """Close what only the payload is to hold, so that readers see its end."""
+        for fd in self._payload:
+            os.close(fd)
+        self._payload = []
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        if null > 2:
+            os.close(null)
+
+    def take_terminal(self, console: _socket.socket) -> None:
+        """Receive the terminal's master side from init; nothing comes if init failed."""
+        _, ancillary, _, _ = console.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+        console.close()
+        for _, _, raw in ancillary:
+            self._terminal = int.from_bytes(raw[:4], "little")
+            os.set_blocking(self._terminal, False)
+            self._sources[self._terminal] = 1
+
+    def register(self, poll: select.poll) -> None:
+        """Have the sources polled."""
+        for fd in self._sources:
+            poll.register(fd, select.POLLIN)
+        if self._terminal >= 0 and self._stdin >= 0:
+            poll.register(self._stdin, select.POLLIN)
+
+    # --- working -----------------------------------------------------------------------------
+
+    def handle(self, fd: int, poll: select.poll) -> None:
+        """Move what one ready descriptor has or takes."""
+        if fd == self._stdin:
+            self._read_input(poll)
+            return
+        if fd == self._terminal and self._input:
+            self._feed_terminal(poll)
+        if fd in self._sources:
+            data = _read(fd)
+            if data:
+                self._emit(self._sources[fd], data)
+            elif data is not None:
+                self._drop(fd, poll)
+
+    def drain(self, poll: select.poll) -> None:
+        """Move what is left after the payload's end."""
+        for fd in list(self._sources):
+            while data := _read(fd):
+                self._emit(self._sources[fd], data)
+            self._drop(fd, poll)
+        if self._terminal_out >= 0:
+            os.close(self._terminal_out)
+            self._terminal_out = -1
+
+    def resize(self, rows: object, columns: object) -> None:
+        """Set the terminal's size."""
+        if self._terminal >= 0 and isinstance(rows, int) and isinstance(columns, int):
+            size = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
+            fcntl.ioctl(self._terminal, _TIOCSWINSZ, size)
+
+    def _emit(self, stream: int, data: bytes) -> None:
+        if self._log >= 0:
+            header = (
+                time.time_ns().to_bytes(8, "little")
+                + bytes((stream, 0, 0, 0))
+                + len(data).to_bytes(4, "little")
+            )
+            _write(self._log, header + data)
+        elif self._terminal_out >= 0:
+            try:
+                _write(self._terminal_out, data)
+            except BrokenPipeError:  # the owner reads no more; the payload goes on
+                os.close(self._terminal_out)
+                self._terminal_out = -1
+
+    def _read_input(self, poll: select.poll) -> None:
+        data = os.read(self._stdin, 4096)
+        poll.unregister(self._stdin)  # until the terminal has taken this
+        if not data:
+            os.close(self._stdin)
+            self._stdin = -1
+        self._input = data or b"\x04"  # end of input, as a user types it
+        self._feed_terminal(poll)
+
+    def _feed_terminal(self, poll: select.poll) -> None:
+        """Write what the terminal takes; never wait, or a payload busy with output would lock up."""
+        try:
+            self._input = self._input[os.write(self._terminal, self._input) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # no process has the terminal any more
+            self._input = b""
+        if self._input:
+            poll.modify(self._terminal, select.POLLIN | select.POLLOUT)
+            return
+        if self._terminal in self._sources:
+            poll.modify(self._terminal, select.POLLIN)
+        if self._stdin >= 0:
+            poll.register(self._stdin, select.POLLIN)
+
+    def _drop(self, fd: int, poll: select.poll) -> None:
+        poll.unregister(fd)
+        del self._sources[fd]
+        if fd != self._terminal:
+            os.close(fd)
+
+
+def _read(fd: int) -> bytes | None:
+    """Some bytes; empty at the end; None when there are none now."""
+    try:
+        return os.read(fd, _CHUNK)
+    except BlockingIOError:
+        return None
+    except OSError:  # EIO: the last process has closed the terminal
+        return b""
+
+
+def _write(fd: int, data: bytes) -> None:
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, data[done:])

@@ -1,0 +1,169 @@
+"""The host program's end of the zygote: starting it, sending it requests.
+
+There is one zygote for each host process, started on first use. A forked child of the host starts
+its own: containers belong to the process that started them.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import errno
+import logging
+import marshal
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pycontainer._linux import mount
+from pycontainer.errors import UnsupportedFeature
+from pycontainer.runtime._inside import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Zygote", "current"]
+
+_log = logging.getLogger("pycontainer.runtime")
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from pycontainer.runtime._inside.zygote import main; "
+    "main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
+)
+
+
+class Zygote:
+    """A running zygote process."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = ours
+        self._ready = False
+        self._lock = threading.Lock()
+        user_namespace = "" if os.geteuid() == 0 else f"{os.geteuid()} {os.getegid()}"
+        package_root = str(Path(__file__).resolve().parents[2])
+        arguments = [package_root, str(theirs.fileno()), str(os.getpid()), user_namespace]
+        protected = _protected_interpreter()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOT, *arguments],
+                executable=sys.executable if protected < 0 else f"/proc/self/fd/{protected}",
+                pass_fds=[theirs.fileno()] + ([protected] if protected >= 0 else []),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+            )
+        finally:
+            theirs.close()
+            if protected >= 0:
+                os.close(protected)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def request(self, request: Mapping[str, object], fds: Sequence[int]) -> None:
+        """Send one request with its descriptors; they stay the caller's.
+
+        Raises:
+            UnsupportedFeature: This user may not have a user namespace.
+            BrokenPipeError: The zygote has died.
+        """
+        self._wait_ready()
+        body = os.memfd_create("request", os.MFD_CLOEXEC)
+        try:
+            _write_all(body, marshal.dumps(dict(request)))  # type: ignore[arg-type]
+            rights = array.array("i", [body, *fds])
+            self._channel.sendmsg(
+                [b"r"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL
+            )
+        finally:
+            os.close(body)
+
+    def _wait_ready(self) -> None:
+        with self._lock:
+            if self._ready:
+                return
+            packet = wire.receive(self._channel)
+            if packet is None:
+                raise BrokenPipeError(errno.EPIPE, "the container launcher died at its start")
+            if packet[0] == "refused":
+                raise UnsupportedFeature(
+                    "a user namespace for an ordinary user's containers",
+                    str(packet[2]),
+                    remedy="run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1, "
+                    "user.max_user_namespaces above 0 and, on Ubuntu, "
+                    "kernel.apparmor_restrict_unprivileged_userns=0",
+                )
+            self._ready = True
+            _log.debug("zygote %s is ready", packet[1])
+
+    def close(self) -> None:
+        """Let the process go; containers' monitors do not need it."""
+        self._channel.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def abandon(self) -> None:
+        """Forget a zygote inherited by fork: it is the parent's, and so are its containers."""
+        self._channel.close()
+        self._process.returncode = 0
+
+
+def _protected_interpreter() -> int:
+    """A descriptor of the interpreter's file on a read-only mount of its own, or -1.
+
+    A container's root could have the kernel execute ``/proc/self/exe`` while that is still the
+    host's interpreter, and then write to it (CVE-2019-5736). Through this mount it cannot. An
+    ordinary user may not make such a mount here: their zygote does so in its user namespace.
+    """
+    if os.geteuid() != 0:
+        return -1
+    try:
+        tree = mount.bind(os.path.realpath(sys.executable), recursive=False)
+    except OSError:
+        return -1
+    try:
+        mount.set_attributes(tree, mount.RDONLY)
+    except OSError:
+        os.close(tree)
+        return -1
+    return tree
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+_guard = threading.Lock()
+_zygote: Zygote | None = None
+_owner = 0
+
+
+def current() -> Zygote:
+    """This process's zygote, started if there is none or it has died."""
+    global _zygote, _owner
+    with _guard:
+        if _zygote is not None and _owner != os.getpid():
+            _zygote.abandon()
+            _zygote = None
+        if _zygote is None or not _zygote.alive:
+            _zygote, _owner = Zygote(), os.getpid()
+        return _zygote
+
+
+@atexit.register
+def _at_exit() -> None:
+    if _zygote is not None and _owner == os.getpid():
+        _zygote.close()
