@@ -1,0 +1,68 @@
+"""The code on the pages runs as it stands there.
+
+All ``python`` blocks of a page make one program, run from an empty directory with an empty store. A
+block that begins with a comment naming a file, such as ``# test_orders.py``, is written to that
+file instead; if any of these holds tests, pytest runs them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+\.py)\n")
+
+
+def program_and_files(page: str) -> tuple[str, dict[str, str]]:
+    """Return a page's program, its lines where they are on the page, and the files it shows."""
+    program = [""] * page.count("\n")
+    files: dict[str, str] = {}
+    for block in BLOCK.finditer(page):
+        code = block[1]
+        if name := FILE.match(code):
+            files[name[1]] = code
+        else:
+            first = page.count("\n", 0, block.start(1))
+            program[first : first + code.count("\n")] = code.splitlines()
+    return "\n".join(program), files
+
+
+def run(directory: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=directory,
+        env=os.environ | {"PYCONTAINER_HOME": str(directory / "home")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(ROOT)))
+        for page in PAGES
+        if BLOCK.search(page.read_text())
+    ],
+)
+def test_code_on_the_page_runs(page: Path, tmp_path: Path) -> None:
+    program, files = program_and_files(page.read_text())
+    for name, code in files.items():
+        (tmp_path / name).write_text(code)
+    if program.strip():
+        (tmp_path / page.with_suffix(".py").name).write_text(program)
+        run(tmp_path, page.with_suffix(".py").name)
+    if any(name.startswith("test_") for name in files):
+        run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", ".")
