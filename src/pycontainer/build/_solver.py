@@ -1,0 +1,170 @@
+"""Solves a graph: each vertex once, independent ones at the same time, what is cached not at all."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from pycontainer.build._cache import BuildCache, cache_key
+from pycontainer.build._events import VertexCached, VertexFinished, VertexLog, VertexStarted
+from pycontainer.build._graph import Result, Source, State, Step, Vertex, depth_first
+from pycontainer.errors import TimeoutExpired
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from pycontainer.build._events import Event, Progress
+    from pycontainer.build._graph import Layer
+    from pycontainer.build._work import Work
+    from pycontainer.oci import Digest
+
+__all__ = ["Solver"]
+
+_THREADS: Final = max(4, os.cpu_count() or 1)
+
+
+class Solver:
+    """Solves the vertices of one build.
+
+    Args:
+        work: The surroundings that the steps work in.
+        cache: Where layers are looked up and remembered.
+        progress: Told what happens.
+        use_cache: Whether to look layers up; they are remembered in any case.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        cache: BuildCache,
+        *,
+        progress: Progress | None = None,
+        use_cache: bool = True,
+    ) -> None:
+        self._work = work
+        self._cache = cache
+        self._progress = progress
+        self._use_cache = use_cache
+        self._telling = threading.Lock()
+
+    def solve(self, target: Vertex, *, timeout: float | None = None) -> Result:
+        """Solve a vertex and what it needs.
+
+        After a failure no further step begins and running commands are killed; the error of the step
+        that failed first is raised when all have ended.
+
+        Args:
+            target: What is wanted.
+            timeout: Seconds.
+
+        Raises:
+            BuildError: A step failed.
+            TimeoutExpired: Time is up; all steps were ended.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="pycontainer-build") as pool:
+            run = _Run(self, pool, target)
+            try:
+                while run.pending:
+                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    done, _ = wait(run.pending, left, FIRST_COMPLETED)
+                    if not done:
+                        raise TimeoutExpired(f"the build did not finish within {timeout} seconds")
+                    for future in done:
+                        run.collect(future)
+            except BaseException:
+                self._work.cancellation.cancel()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return run.results[target]
+
+    def solve_vertex(self, vertex: Vertex, inputs: Sequence[Result]) -> Result:
+        """Solve one vertex whose inputs are solved."""
+        started = time.monotonic()
+        self._tell(VertexStarted(vertex.digest, vertex.title))
+        error: str | None = None
+        try:
+            self._work.cancellation.check()
+            work = attrs.evolve(self._work, log=partial(self._log, vertex))
+            operation = vertex.operation
+            if isinstance(operation, Source):
+                return operation.load(work)
+            base, *others = inputs
+            assert isinstance(base, State), f"{vertex.title} does not continue an image"
+            layer = self._layer(vertex, operation, base, others, work)
+            return operation.apply(base, layer, work)
+        except BaseException as failure:
+            error = str(failure) or type(failure).__name__
+            raise
+        finally:
+            seconds = time.monotonic() - started
+            self._tell(VertexFinished(vertex.digest, vertex.title, seconds, error))
+
+    def _layer(
+        self, vertex: Vertex, step: Step, base: State, others: Sequence[Result], work: Work
+    ) -> Layer | None:
+        """The step's layer, from the cache or by execution."""
+        missed: list[Digest] = []
+        for material in step.keys(base, others, work):
+            key = cache_key(type(step).__name__, work.epoch, work.compression.value, material)
+            found = self._cache.lookup(key) if self._use_cache else None
+            if found is not None:
+                self._cache.record(missed, vertex.title, found.layer)
+                self._tell(VertexCached(vertex.digest, vertex.title))
+                return found.layer
+            missed.append(key)
+        work.cancellation.check()
+        layer = step.execute(base, others, work)
+        self._cache.record(missed, vertex.title, layer)
+        return layer
+
+    def _log(self, vertex: Vertex, stream: Literal["stdout", "stderr"], text: str) -> None:
+        self._tell(VertexLog(vertex.digest, vertex.title, stream, text))
+
+    def _tell(self, event: Event) -> None:
+        if self._progress is not None:
+            with self._telling:
+                self._progress(event)
+
+
+class _Run:
+    """One solving of a graph: what is solved, what is under way, what waits for which inputs."""
+
+    def __init__(self, solver: Solver, pool: ThreadPoolExecutor, target: Vertex) -> None:
+        self._solver = solver
+        self._pool = pool
+        self._needs: dict[Vertex, int] = {}
+        self._waiting: dict[Vertex, list[Vertex]] = {}
+        self.pending: dict[Future[Result], Vertex] = {}
+        self.results: dict[Vertex, Result] = {}
+        for vertex in depth_first(target):
+            inputs = set(vertex.inputs)
+            self._needs[vertex] = len(inputs)
+            for needed in inputs:
+                self._waiting.setdefault(needed, []).append(vertex)
+        for vertex in [each for each, count in self._needs.items() if not count]:
+            self._submit(vertex)
+
+    def collect(self, future: Future[Result]) -> None:
+        """Take a result and begin what waited for it; raise the error of a failed vertex."""
+        vertex = self.pending.pop(future)
+        self.results[vertex] = future.result()
+        for follower in self._waiting.get(vertex, ()):
+            self._needs[follower] -= 1
+            if not self._needs[follower]:
+                self._submit(follower)
+
+    def _submit(self, vertex: Vertex) -> None:
+        inputs = [self.results[each] for each in vertex.inputs]
+        # In a copy of this thread's context: what is added to the store belongs to the build's lease.
+        context = contextvars.copy_context()
+        future = self._pool.submit(context.run, self._solver.solve_vertex, vertex, inputs)
+        self.pending[future] = vertex

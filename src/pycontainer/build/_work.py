@@ -1,0 +1,112 @@
+"""The surroundings in which a build's steps work."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attrs import field, frozen
+
+from pycontainer.errors import BuildError
+from pycontainer.oci import Compression, History
+
+if TYPE_CHECKING:
+    from pycontainer.content import Store
+
+__all__ = ["Cancellation", "Cancelled", "Work", "default_epoch"]
+
+Log = Callable[[Literal["stdout", "stderr"], str], None]
+
+
+class Cancelled(BuildError):
+    """A step was given up because another one failed or the build was told to end."""
+
+    def __init__(self) -> None:
+        super().__init__("the step was given up because the build ended")
+
+
+class Cancellation:
+    """Tells the steps of a build to end; threads wait for nothing longer than that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._callbacks: dict[object, Callable[[], None]] = {}
+
+    def check(self) -> None:
+        """Raise `Cancelled` once `cancel` was called."""
+        if self._cancelled:
+            raise Cancelled
+
+    def cancel(self) -> None:
+        """Tell everybody, once."""
+        with self._lock:
+            self._cancelled = True
+            callbacks = list(self._callbacks.values())
+            self._callbacks.clear()
+        for callback in callbacks:
+            callback()
+
+    @contextmanager
+    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Have `callback` called by `cancel` as long as the block runs.
+
+        Raises:
+            Cancelled: The build has ended before or during the block.
+        """
+        token = object()
+        with self._lock:
+            self.check()
+            self._callbacks[token] = callback
+        try:
+            yield
+            self.check()
+        finally:
+            with self._lock:
+                self._callbacks.pop(token, None)
+
+
+@frozen(kw_only=True)
+class Work:
+    """What the operations of a build may use.
+
+    Attributes:
+        store: Where layers and images are.
+        epoch: Seconds since 1970; no time in the image is later.
+        context: The directory for those who copy from "the context".
+        compression: Of new layers.
+        cancellation: Told when the build ends early.
+        log: Takes what the current step's command writes.
+    """
+
+    store: Store
+    epoch: int = 0
+    context: Path = Path()
+    compression: Compression = Compression.GZIP
+    cancellation: Cancellation = field(factory=Cancellation)
+    log: Log = lambda stream, text: None  # noqa: ARG005  (a default that drops both)
+
+    def history(self, created_by: str) -> History:
+        """How a step is recorded."""
+        created = datetime.fromtimestamp(self.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return History(created=created, created_by=created_by, comment="pycontainer")
+
+
+def default_epoch() -> int:
+    """``SOURCE_DATE_EPOCH`` (reproducible-builds.org), else 0.
+
+    Raises:
+        BuildError: The variable is set to something else than a number of seconds.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if text and not text.isdecimal():
+        raise BuildError(
+            f"SOURCE_DATE_EPOCH is {text!r}, not a number of seconds since 1970",
+            remedy="unset it or set it to a number, such as that of `git log -1 --format=%ct`",
+        )
+    return int(text or 0)
