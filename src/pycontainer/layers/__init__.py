@@ -1,5 +1,34 @@
-"""The room `layers`."""
+"""Layers: tar to directory and back, compressed and hashed on the way."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pycontainer.layers._compression import decompress, sniff
+from pycontainer.layers._entry import Content, Entry, Kind
+from pycontainer.layers._extractor import Extractor
+from pycontainer.layers._ownership import Ownership
+from pycontainer.layers._pipeline import LayerEvent, Packed, Unpacked, pack, tar_digest, unpack
+from pycontainer.layers._reader import TarReader, read_entries
+from pycontainer.layers._walk import read_entry, walk_diff, walk_tree
+from pycontainer.layers._writer import write_tar
+
+__all__ = [
+    "Content",
+    "Entry",
+    "Extractor",
+    "Kind",
+    "LayerEvent",
+    "Ownership",
+    "Packed",
+    "TarReader",
+    "Unpacked",
+    "decompress",
+    "pack",
+    "read_entries",
+    "read_entry",
+    "sniff",
+    "tar_digest",
+    "unpack",
+    "walk_diff",
+    "walk_tree",
+    "write_tar",
+]

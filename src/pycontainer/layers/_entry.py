@@ -1,0 +1,76 @@
+"""One entry of a layer."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from attrs import define
+
+__all__ = ["NO_XATTRS", "Content", "Entry", "Kind"]
+
+Content = Callable[[], Iterator[bytes | memoryview]]
+"""Gives a file's bytes, `Entry.size` of them, in pieces."""
+
+NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
+class Kind(Enum):
+    """What an entry is; the values are the type flags of the tar format."""
+
+    FILE = b"0"
+    HARD_LINK = b"1"
+    SYMLINK = b"2"
+    CHARACTER_DEVICE = b"3"
+    BLOCK_DEVICE = b"4"
+    DIRECTORY = b"5"
+    FIFO = b"6"
+
+
+@define(slots=True, eq=False)
+class Entry:
+    """A file, directory, link or device with all that a layer says of it.
+
+    Attributes:
+        path: Relative to the root, without leading or trailing slash; ``b""`` is the root itself.
+        kind: What it is.
+        mode: Permission bits with set-uid, set-gid and sticky.
+        uid: Owner.
+        gid: Group.
+        mtime_ns: Modification time, nanoseconds since the epoch; may be negative.
+        size: Bytes of content, of files only.
+        link: Target of a symlink; path of a hard link's other name.
+        major: Of a device.
+        minor: Of a device.
+        xattrs: Extended attributes.
+        content: The bytes, of files only.
+        sparse: Where a sparse file's stored pieces belong: offset and length of each.
+    """
+
+    path: bytes
+    kind: Kind
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    mtime_ns: int = 0
+    size: int = 0
+    link: bytes = b""
+    major: int = 0
+    minor: int = 0
+    xattrs: Mapping[str, bytes] = NO_XATTRS
+    content: Content | None = None
+    sparse: tuple[tuple[int, int], ...] | None = None
+
+
+KIND_OF_FORMAT: Final = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFCHR: Kind.CHARACTER_DEVICE,
+    stat.S_IFBLK: Kind.BLOCK_DEVICE,
+    stat.S_IFIFO: Kind.FIFO,
+}
+"""Kinds by the format bits of ``st_mode``; sockets have none and stay out of layers."""
