@@ -1,0 +1,106 @@
+"""The limits of a container as files to write: for the v1 controllers and for v2."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from pycontainer.errors import SpecError
+
+if TYPE_CHECKING:
+    from pycontainer.oci.runtime import Resources
+
+__all__ = ["Limit", "Write", "limits"]
+
+_PERIOD = 100_000
+
+
+@frozen
+class Write:
+    """A file to write. One that does not exist is an error only if it is `required`."""
+
+    path: str
+    data: str
+    required: bool = True
+
+
+@frozen
+class Limit:
+    """What one controller is asked for: the same in the files of v1 and of v2."""
+
+    feature: str
+    controller: str
+    v1: tuple[Write, ...]
+    v2: tuple[Write, ...]
+
+
+def limits(resources: Resources) -> list[Limit]:
+    made = (_memory(resources), _cpu(resources), _cpuset(resources), _pids(resources))
+    return [limit for limit in made if limit is not None]
+
+
+def _memory(resources: Resources) -> Limit | None:
+    limit, total = resources.memory, resources.memory_swap
+    if limit is None or limit <= 0:
+        if total is not None and total > 0:
+            raise SpecError(
+                "a limit of memory and swap needs one of memory", path="linux.resources.memory.swap"
+            )
+        return None
+    # As Docker does, unless told otherwise: as much swap as memory.
+    wanted = total or 2 * limit
+    if 0 < wanted < limit:
+        raise SpecError(
+            f"the limit of memory and swap, {wanted}, is below that of memory, {limit}",
+            path="linux.resources.memory.swap",
+        )
+    swap = "max" if wanted < 0 else str(wanted - limit)
+    # Kernels without swap accounting lack these files.
+    required = bool(total) and wanted > 0
+    return Limit(
+        "a memory limit",
+        "memory",
+        (
+            Write("memory.limit_in_bytes", str(limit)),
+            Write("memory.memsw.limit_in_bytes", str(wanted), required),
+        ),
+        (Write("memory.max", str(limit)), Write("memory.swap.max", swap, required)),
+    )
+
+
+def _cpu(resources: Resources) -> Limit | None:
+    v1, v2 = list[Write](), list[Write]()
+    quota, period = resources.cpu_quota, resources.cpu_period or _PERIOD
+    if quota is not None and quota > 0:
+        v1 += [Write("cpu.cfs_period_us", str(period)), Write("cpu.cfs_quota_us", str(quota))]
+        v2.append(Write("cpu.max", f"{quota} {period}"))
+    if resources.cpu_shares:
+        v1.append(Write("cpu.shares", str(resources.cpu_shares)))
+        v2.append(Write("cpu.weight", str(_weight(resources.cpu_shares))))
+    return Limit("a CPU limit", "cpu", tuple(v1), tuple(v2)) if v1 else None
+
+
+def _weight(shares: int) -> int:
+    """The v2 weight for v1 shares, so that the lowest, default and highest values correspond.
+
+    These are 2, 1024 and 262144 there, and 1, 100 and 10000 here; a parabola in the exponents leads
+    through the three points, as in the current releases of runc and crun.
+    """
+    power = math.log2(min(max(shares, 2), 262144))
+    return math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))
+
+
+def _cpuset(resources: Resources) -> Limit | None:
+    if not resources.cpuset:
+        return None
+    writes = (Write("cpuset.cpus", resources.cpuset),)
+    return Limit("a set of CPUs", "cpuset", writes, writes)
+
+
+def _pids(resources: Resources) -> Limit | None:
+    if resources.pids is None or resources.pids <= 0:
+        return None
+    writes = (Write("pids.max", str(resources.pids)),)
+    return Limit("a limit of processes", "pids", writes, writes)
