@@ -260,9 +260,18 @@ class BuildError(Error):
 
 
 class BuildStepFailed(BuildError):
-    """A build step's command failed. `exit_code` and `output` (its last lines) say how."""
+    """A build step's command failed.
 
-    def __init__(self, message: str, *, exit_code: int, output: str = "") -> None:
+    Attributes:
+        exit_code: Its exit code; 128 + n where signal n ended it.
+        output: Its last lines.
+        command: The words that were executed.
+    """
+
+    def __init__(
+        self, message: str, *, exit_code: int, output: str = "", command: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.output = output
+        self.command = command
