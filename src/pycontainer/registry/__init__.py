@@ -1,5 +1,16 @@
-"""The room `registry`."""
+"""Registries at the level of the wire: a client, and a server to embed."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pycontainer.registry._client import ALL_MANIFESTS, Client, FetchedManifest
+from pycontainer.registry._server import RegistryServer, serve
+from pycontainer.registry._transport import BodyStream
+
+__all__ = [
+    "ALL_MANIFESTS",
+    "BodyStream",
+    "Client",
+    "FetchedManifest",
+    "RegistryServer",
+    "serve",
+]

@@ -1,0 +1,379 @@
+"""The registry client: the verbs of the OCI distribution specification 1.1 for one registry."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
+from urllib.parse import quote, urlencode, urljoin
+
+from pycontainer.errors import (
+    DigestMismatch,
+    ManifestNotFound,
+    RegistryBlobNotFound,
+    RegistryError,
+    SpecError,
+)
+from pycontainer.oci import Descriptor, Digest, media_types
+from pycontainer.registry._body import FileBody
+from pycontainer.registry._names import check_repository, check_target
+from pycontainer.registry._pages import next_link
+from pycontainer.registry._transport import BodyStream, Request, Transport, base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from pycontainer.registry._transport import Answer
+
+__all__ = ["ALL_MANIFESTS", "Client", "FetchedManifest"]
+
+ALL_MANIFESTS: Final = (
+    media_types.OCI_INDEX,
+    media_types.OCI_MANIFEST,
+    media_types.DOCKER_LIST,
+    media_types.DOCKER_MANIFEST,
+)
+"""Every kind of manifest that `pycontainer.oci` reads."""
+
+_OK: Final = frozenset({200})
+_CREATED: Final = frozenset({201})
+_OCTETS: Final = "application/octet-stream"
+_LARGEST_LIST: Final = 32 << 20
+
+
+class FetchedManifest(NamedTuple):
+    """A manifest as a registry serves it.
+
+    Attributes:
+        data: Its bytes, which have that digest.
+        media_type: What the registry announced it as.
+        digest: In the algorithm it was asked for, else SHA-256.
+    """
+
+    data: bytes
+    media_type: str
+    digest: Digest
+
+
+class Client:
+    """Talks to one registry; a context manager, safe for many threads.
+
+    Nothing is sent before the first call. Calls that read are repeated, with growing pauses and as
+    the registry's ``Retry-After`` asks, when a failure may pass.
+
+    Args:
+        host: The registry as references name it: ``docker.io``, ``localhost:5000``. A scheme in
+            front (``http://``, ``https://``) is taken as it is.
+        insecure: Whether plain HTTP may be spoken. None: only to this machine. True: also to other
+            hosts. False: never.
+        timeout: Seconds for a connection to come up, and for each wait for bytes.
+        pool: How many idle connections are kept.
+
+    Raises:
+        ValueError: `host` is not a host.
+    """
+
+    def __init__(
+        self, host: str, *, insecure: bool | None = None, timeout: float = 30.0, pool: int = 16
+    ) -> None:
+        self.host = host
+        self._transport = Transport(
+            base_url(host, insecure=insecure),
+            insecure=bool(insecure),
+            timeout=timeout,
+            connections=pool,
+        )
+
+    @property
+    def url(self) -> str:
+        """The registry's base URL, without ``/v2/``."""
+        return self._transport.base
+
+    def close(self) -> None:
+        """Close the idle connections. The client may be closed twice, and used again."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self._transport.base!r})"
+
+    def ping(self) -> None:
+        """Check that a registry answers there ("Determining Support").
+
+        Raises:
+            RegistryError: It does not, or wants credentials.
+        """
+        self._transport.call(Request("GET", "/v2/", f"find a registry at {self.url}"))
+
+    # --- manifests ---------------------------------------------------------------------------
+
+    def get_manifest(
+        self, repository: str, reference: str, accept: Sequence[str] = ALL_MANIFESTS
+    ) -> FetchedManifest:
+        """Read a manifest by tag or digest ("Pulling manifests").
+
+        Returns:
+            Its bytes, checked against the digest that was asked for or announced.
+
+        Raises:
+            DigestMismatch: They are other bytes.
+            ManifestNotFound: The registry has no such repository, tag or manifest.
+            RegistryError: The registry cannot be reached, refuses, or answers against the rules.
+        """
+        answer = self._manifest("GET", repository, reference, accept)
+        wanted = self._announced(answer, reference)
+        algorithm = wanted.algorithm if wanted is not None else "sha256"
+        found = Digest.of(answer.data, algorithm)
+        if wanted is not None and found != wanted:
+            raise DigestMismatch(
+                f"manifest {reference} of {self.host}/{repository} should be {wanted}, "
+                f"its bytes are {found}"
+            )
+        return FetchedManifest(answer.data, _media_type(answer), found)
+
+    def head_manifest(
+        self, repository: str, reference: str, accept: Sequence[str] = ALL_MANIFESTS
+    ) -> Descriptor | None:
+        """Describe a manifest without reading it; None if there is none.
+
+        Raises:
+            RegistryError: The registry cannot be reached, refuses, or answers against the rules.
+        """
+        try:
+            answer = self._manifest("HEAD", repository, reference, accept)
+        except ManifestNotFound:
+            return None
+        digest = self._announced(answer, reference)
+        size = answer.headers.get("content-length", "")
+        if digest is not None and size.isdigit():
+            return Descriptor(_media_type(answer), digest, int(size))
+        # Digest and length are optional on HEAD in the specification's older versions.
+        data, media_type, digest = self.get_manifest(repository, reference, accept)
+        return Descriptor(media_type, digest, len(data))
+
+    def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> Digest:
+        """Store a manifest under a tag or its digest ("Pushing Manifests").
+
+        Returns:
+            Its digest.
+
+        Raises:
+            DigestMismatch: The registry says that it stored other bytes.
+            RegistryError: It cannot be reached or refuses, for example because a blob is missing.
+        """
+        answer = self._transport.call(
+            Request(
+                "PUT",
+                _manifest_path(repository, reference),
+                f"write manifest {self.host}/{repository} {reference}",
+                expect=_CREATED,
+                headers={"Content-Type": media_type},
+                body=data,
+                repeatable=True,
+                missing=ManifestNotFound,
+            )
+        )
+        stored = self._announced(answer, reference)
+        digest = Digest.of(data, stored.algorithm if stored is not None else "sha256")
+        if stored is not None and stored != digest:
+            raise DigestMismatch(f"{self.host} stored manifest {stored}, it was sent {digest}")
+        return digest
+
+    def _manifest(
+        self, method: str, repository: str, reference: str, accept: Sequence[str]
+    ) -> Answer:
+        return self._transport.call(
+            Request(
+                method,
+                _manifest_path(repository, reference),
+                f"read manifest {self.host}/{repository} {reference}",
+                expect=_OK,
+                headers={"Accept": ", ".join(accept)},
+                missing=ManifestNotFound,
+            )
+        )
+
+    def _announced(self, answer: Answer, reference: str) -> Digest | None:
+        """The digest that was asked for, else the one that the answer announces."""
+        if ":" in reference:
+            return Digest.parse(reference)
+        header = answer.headers.get("docker-content-digest")
+        if header is None:
+            return None
+        try:
+            return Digest.parse(header)
+        except SpecError as error:
+            raise RegistryError(
+                f"{self.host} announces a wrong digest: {error}", status=answer.status
+            ) from error
+
+    # --- blobs -------------------------------------------------------------------------------
+
+    def blob_exists(self, repository: str, digest: Digest) -> bool:
+        """Whether a repository holds a blob.
+
+        Raises:
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        request = Request(
+            "HEAD",
+            _blob_path(repository, digest),
+            f"look for blob {digest} in {self.host}/{repository}",
+            expect=frozenset({200, 404}),
+        )
+        return self._transport.call(request).status == 200
+
+    def open_blob(self, repository: str, descriptor: Descriptor) -> BodyStream:
+        """Begin to read a blob ("Pulling blobs").
+
+        Returns:
+            A context manager whose ``read(n)`` gives the bytes as they come. They are not
+            verified: read them through `pycontainer.content.VerifiedReader` or hash them.
+
+        Raises:
+            RegistryBlobNotFound: The repository does not hold it.
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        return self._transport.open(
+            Request(
+                "GET",
+                _blob_path(repository, descriptor.digest),
+                f"read blob {descriptor.digest} of {self.host}/{repository}",
+                expect=_OK,
+                missing=RegistryBlobNotFound,
+            )
+        )
+
+    def push_blob(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        open: Callable[[], BinaryIO],  # noqa: A002  (what it does)
+        *,
+        progress: Callable[[int], None] | None = None,
+        mount_from: str | None = None,
+    ) -> bool:
+        """Store a blob unless the repository has it ("Pushing blobs", POST then PUT).
+
+        Args:
+            repository: Where to.
+            descriptor: The blob's digest and size.
+            open: Opens the blob; called only if its bytes must be sent. A file that has a
+                descriptor is sent by the kernel (sendfile) over plain HTTP.
+            progress: Called with the number of bytes just sent, now and then.
+            mount_from: A repository of the same registry that may hold the blob already.
+
+        Returns:
+            True if the bytes were sent; False if the blob was there or could be mounted.
+
+        Raises:
+            SizeMismatch: The opened file is shorter than the descriptor says.
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        if self.blob_exists(repository, descriptor.digest):
+            return False
+        location = self._begin_upload(repository, descriptor.digest, mount_from)
+        if location is None:
+            return False
+        with open() as file:
+            self._transport.call(
+                Request(
+                    "PUT",
+                    _with_digest(location, descriptor.digest),
+                    f"write blob {descriptor.digest} to {self.host}/{repository}",
+                    expect=_CREATED,
+                    headers={"Content-Type": _OCTETS},
+                    body=FileBody(file, descriptor.size, progress),
+                )
+            )
+        return True
+
+    def _begin_upload(self, repository: str, digest: Digest, mount_from: str | None) -> str | None:
+        """Open an upload and return its location; None if the blob was mounted instead."""
+        path = f"/v2/{check_repository(repository)}/blobs/uploads/"
+        if mount_from is not None:
+            path += "?" + urlencode({"mount": str(digest), "from": check_repository(mount_from)})
+        request = Request(
+            "POST",
+            path,
+            f"begin an upload to {self.host}/{repository}",
+            expect=frozenset({201, 202}),
+            missing=ManifestNotFound,
+        )
+        answer = self._transport.call(request)
+        if answer.status == 201:
+            return None
+        location = answer.headers.get("location")
+        if not location:
+            raise RegistryError(
+                f"{self.host} opens an upload to {repository} but does not say where (no Location)",
+                status=answer.status,
+            )
+        return urljoin(answer.url, location)
+
+    # --- tags --------------------------------------------------------------------------------
+
+    def tags(self, repository: str) -> list[str]:
+        """All tags of a repository, page by page, in the registry's order ("Listing Tags").
+
+        Raises:
+            ManifestNotFound: There is no such repository.
+            RegistryError: The registry cannot be reached, refuses, or answers against the rules.
+        """
+        target: str | None = f"/v2/{check_repository(repository)}/tags/list"
+        tags: list[str] = []
+        seen: set[str] = set()
+        while target is not None:
+            if target in seen:
+                raise RegistryError(f"{self.host} lists the tags of {repository} in a circle")
+            seen.add(target)
+            what = f"list the tags of {self.host}/{repository}"
+            answer = self._transport.call(
+                Request("GET", target, what, missing=ManifestNotFound, largest=_LARGEST_LIST)
+            )
+            tags += _tags_of(answer, what)
+            link = next_link(answer.headers.get("link"))
+            target = urljoin(answer.url, link) if link is not None else None
+        return tags
+
+
+def _manifest_path(repository: str, reference: str) -> str:
+    return f"/v2/{check_repository(repository)}/manifests/{check_target(reference)}"
+
+
+def _blob_path(repository: str, digest: Digest) -> str:
+    return f"/v2/{check_repository(repository)}/blobs/{digest}"
+
+
+def _with_digest(location: str, digest: Digest) -> str:
+    """An upload's location, whose query is the registry's own, with the digest added."""
+    return f"{location}{'&' if '?' in location else '?'}digest={quote(str(digest), safe=':')}"
+
+
+def _media_type(answer: Answer) -> str:
+    return answer.headers.get("content-type", "").partition(";")[0].strip()
+
+
+def _tags_of(answer: Answer, what: str) -> list[str]:
+    try:
+        document = json.loads(answer.data)
+        tags = document["tags"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise RegistryError(
+            f"cannot {what}: the answer is no list", status=answer.status
+        ) from error
+    if tags is None:  # how some registries write an empty list
+        return []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise RegistryError(f"cannot {what}: the answer is no list of tags", status=answer.status)
+    return tags

@@ -1,0 +1,195 @@
+"""A registry inside this process: an HTTP server on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from pycontainer.errors import RegistryError, UnsupportedFeature
+from pycontainer.registry._files import FileStorage
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from pycontainer.registry._storage import Storage
+
+__all__ = ["RegistryServer", "serve"]
+
+_log = logging.getLogger("pycontainer.registry")
+
+_WORKERS: Final = 8
+_CHUNK: Final = 256 << 10
+_ANY_SIZE: Final = 1 << 62
+_BACKLOG: Final = 128
+
+
+def serve(
+    path: str | os.PathLike[str], *, address: tuple[str, int] = ("127.0.0.1", 0)
+) -> RegistryServer:
+    """Serve a directory as a registry until the result is closed.
+
+    Args:
+        path: Where blobs, manifests and tags are kept; made if it is not there.
+        address: Where to listen; port 0 takes a free one.
+
+    Raises:
+        RegistryError: The address cannot be listened at.
+        UnsupportedFeature: Tornado is not installed (the extra ``server``).
+    """
+    sock = _listen(address)
+    try:
+        return RegistryServer(FileStorage(Path(path)), sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.create_server(address, family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise RegistryError(
+            f"cannot serve a registry at {address[0]}:{address[1]}: {error}",
+            remedy="port 0 takes a free port",
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+class RegistryServer:
+    """A registry that is being served; a context manager. Made by `serve`.
+
+    Attributes:
+        host: ``address:port``, as references name it.
+        url: The same with ``http://`` in front.
+    """
+
+    def __init__(self, storage: Storage, sock: socket.socket) -> None:
+        self.host = _host_of(sock)
+        self.url = f"http://{self.host}"
+        self._loop = _Loop(storage, sock)
+        self._loop.start()
+        # Also at exit, where a daemon thread must not be left in the middle of a request.
+        self._finalizer = weakref.finalize(self, self._loop.stop)
+
+    def close(self) -> None:
+        """Stop at once: cut connections, free the address, end the thread. Twice is fine."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        finalizer = getattr(self, "_finalizer", None)
+        if finalizer is not None and finalizer.alive:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
+
+    def __repr__(self) -> str:
+        return f"RegistryServer({self.url!r})"
+
+
+def _host_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Loop:
+    """The server's thread; it does not know the `RegistryServer`, which may be collected."""
+
+    def __init__(self, storage: Storage, sock: socket.socket) -> None:
+        self._storage = storage
+        self._sock = sock
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="pycontainer-registry", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread and wait until it serves."""
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        """End the thread."""
+        if self._loop is not None and self._stop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._stop.set)
+            except RuntimeError:  # the loop is closed
+                _log.debug("the server's thread had ended before")
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with self._sock:
+                asyncio.run(self._main())
+        except BaseException as error:
+            if self._started.is_set():
+                raise
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _main(self) -> None:
+        try:
+            from tornado.httpserver import HTTPServer
+            from tornado.web import Application
+
+            from pycontainer.registry._handlers import ROUTES, NotFoundHandler, Service
+        except ImportError as error:
+            raise UnsupportedFeature(
+                "serving a registry", f"{error}", remedy="pip install 'pycontainer[server]'"
+            ) from error
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        with ThreadPoolExecutor(_WORKERS, "pycontainer-registry") as workers:
+            service = Service(self._storage, workers)
+            application = Application(
+                [(pattern, handler, {"service": service}) for pattern, handler in ROUTES],
+                default_handler_class=NotFoundHandler,
+                default_handler_args={"service": service},
+                log_function=_log_request,
+            )
+            server = HTTPServer(application, chunk_size=_CHUNK, max_body_size=_ANY_SIZE)
+            service.http = server
+            server.add_sockets([self._sock])
+            self._started.set()
+            try:
+                await self._stop.wait()
+            finally:
+                await service.stop()
+
+
+def _log_request(handler: object) -> None:
+    from tornado.web import RequestHandler
+
+    assert isinstance(handler, RequestHandler)
+    request = handler.request
+    _log.debug(
+        "%s %s %s %d %.1f ms",
+        request.remote_ip,
+        request.method,
+        request.uri,
+        handler.get_status(),
+        1000 * request.request_time(),
+    )

@@ -1,0 +1,109 @@
+"""What a registry server keeps, and the interface to wherever it keeps it.
+
+The server calls a storage from worker threads; each call may block. Nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from pycontainer.oci import Digest
+
+__all__ = ["Storage", "StoredManifest", "Upload", "UploadBusy"]
+
+
+class UploadBusy(Exception):  # noqa: N818  (never leaves the room)
+    """Another request is writing to that upload."""
+
+
+@frozen
+class StoredManifest:
+    """A manifest as it was pushed."""
+
+    data: bytes
+    media_type: str
+    digest: Digest
+
+
+class Upload(Protocol):
+    """A blob that comes in, over one or several requests; one of them at a time holds it.
+
+    Attributes:
+        id: Names it within its repository; unguessable.
+        offset: How many bytes it has.
+    """
+
+    id: str
+    offset: int
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+
+    def commit(self, digest: Digest) -> None:
+        """Make it a blob of its repository: durable, then visible. The upload is over.
+
+        Raises:
+            DigestMismatch: Its bytes are others; they are discarded.
+        """
+
+    def cancel(self) -> None:
+        """Discard it."""
+
+    def close(self) -> None:
+        """Let go of it; what it has stays, for the next request."""
+
+
+class Storage(Protocol):
+    """Repositories with their blobs, manifests and tags; safe for many threads.
+
+    Repository and tag names are checked by the caller. A repository exists once something was
+    pushed to it, and blobs are seen only in the repositories that they were pushed or mounted to.
+    """
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        """Size of a blob, or None if the repository does not hold it."""
+
+    def open_blob(self, repository: str, digest: Digest) -> BinaryIO | None:
+        """Open a blob for reading, or None if the repository does not hold it."""
+
+    def mount_blob(self, source: str, repository: str, digest: Digest) -> bool:
+        """Let a repository hold a blob of another one; False if that does not hold it."""
+
+    def delete_blob(self, repository: str, digest: Digest) -> bool:
+        """Take a blob from a repository; False if it did not hold it."""
+
+    def begin_upload(self, repository: str) -> Upload:
+        """Start a new upload."""
+
+    def resume_upload(self, repository: str, upload_id: str) -> Upload | None:
+        """Take hold of an upload, or None if there is no such one in the repository.
+
+        Raises:
+            UploadBusy: Another request holds it.
+        """
+
+    def manifest(self, repository: str, target: str | Digest) -> StoredManifest | None:
+        """A manifest by tag or digest."""
+
+    def put_manifest(
+        self, repository: str, manifest: StoredManifest, *, tag: str | None, subject: Digest | None
+    ) -> None:
+        """Store a manifest, make it a referrer of `subject`, then let `tag` name it."""
+
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        """Remove a manifest and the tags that name it; False if it was not there."""
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        """Remove a tag; False if it was not there."""
+
+    def tags(self, repository: str) -> list[str] | None:
+        """Tags, sorted; None if there is no such repository."""
+
+    def repositories(self) -> list[str]:
+        """Names of all repositories, sorted."""
+
+    def referrers(self, repository: str, subject: Digest) -> list[StoredManifest]:
+        """The manifests that have that subject, which need not be there itself; by digest."""

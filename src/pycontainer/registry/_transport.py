@@ -1,0 +1,409 @@
+"""One host's requests: connections, redirects, retries, and failures as `RegistryError`."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+from urllib.parse import urljoin
+
+import urllib3
+from attrs import define, field, frozen
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util import Timeout, Url, parse_url
+
+from pycontainer import __version__
+from pycontainer.errors import RegistryError, RegistryUnavailable, Unauthorized
+from pycontainer.registry._body import FileBody, FilePool, SecureFilePool
+from pycontainer.registry._challenge import parse_challenges
+from pycontainer.registry._codes import parse_errors
+from pycontainer.registry._retry import PASSING, Failed, Retry, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import TypeVar
+
+    from urllib3 import BaseHTTPResponse
+
+    T = TypeVar("T")
+
+__all__ = ["Answer", "BodyStream", "Request", "Transport", "base_url", "is_loopback"]
+
+_log = logging.getLogger("pycontainer.registry")
+
+_DOCKER_HUB: Final = ("docker.io", "registry-1.docker.io")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS: Final = 5
+_LARGEST_ERROR: Final = 64 << 10
+_SECRET_HEADERS: Final = frozenset({"authorization", "cookie"})
+
+
+@frozen
+class Request:
+    """One request to a registry.
+
+    Attributes:
+        method: HTTP method.
+        target: Path on the registry's host, or a URL that the registry itself gave.
+        what: What it tries, for messages: ``read manifest app:1``.
+        expect: Statuses that are answers and no errors.
+        headers: Beyond those that every request has.
+        body: Bytes, or a file, which is sent only once.
+        repeatable: Whether it may be carried out twice; GET and HEAD always may.
+        missing: The error that a 404 means.
+        largest: How many bytes an answer that is read whole may have.
+    """
+
+    method: str
+    target: str
+    what: str
+    expect: frozenset[int] = frozenset({200})
+    headers: Mapping[str, str] = field(factory=dict)
+    body: bytes | FileBody | None = None
+    repeatable: bool = field()
+    missing: type[RegistryError] = RegistryError
+    largest: int = 4 << 20
+
+    @repeatable.default
+    def _(self) -> bool:
+        return self.method in {"GET", "HEAD"}
+
+
+@frozen
+class Answer:
+    """A response that has been read whole. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+    url: str
+
+
+class BodyStream:
+    """The body of a response, as it comes from the wire; a context manager."""
+
+    def __init__(self, response: BaseHTTPResponse, what: str) -> None:
+        self._response = response
+        self._what = what
+        self.headers = _headers(response)
+
+    def read(self, n: int = -1, /) -> bytes:
+        """Return up to `n` bytes; none at the end.
+
+        Raises:
+            RegistryUnavailable: The connection broke, or nothing came for too long.
+        """
+        try:
+            data: bytes = self._response.read(None if n < 0 else n, decode_content=False)
+        except (HTTPError, OSError) as error:
+            raise RegistryUnavailable(f"cannot {self._what}: {_reason(error)}") from error
+        return data
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end, else close it."""
+        if not self._response.closed:
+            self._response.close()
+        self._response.release_conn()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@define(eq=False)
+class Transport:
+    """Sends requests to one registry and wherever it redirects them; safe for many threads.
+
+    Args:
+        base: The registry's ``scheme://host:port``.
+        insecure: Whether plain HTTP may go to other hosts than this one.
+        timeout: Seconds for a connection to come up, and for each wait for bytes.
+        connections: How many idle connections to a host are kept.
+        retry: When to try again.
+    """
+
+    base: str
+    insecure: bool = False
+    timeout: float = 30.0
+    connections: int = 16
+    retry: Retry = field(factory=Retry)
+    _pools: urllib3.PoolManager = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pools = urllib3.PoolManager(
+            maxsize=self.connections,
+            retries=False,
+            timeout=Timeout(connect=self.timeout, read=self.timeout),
+        )
+        self._pools.pool_classes_by_scheme = {"http": FilePool, "https": SecureFilePool}
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when they are done."""
+        self._pools.clear()
+
+    def call(self, request: Request) -> Answer:
+        """Send a request and read the answer whole.
+
+        Raises:
+            RegistryError: The registry cannot be reached, refuses, or answers against the rules.
+        """
+
+        def read(response: BaseHTTPResponse) -> Answer:
+            headers, url = _headers(response), response.url or request.target
+            data = _read_limited(response, request.largest + 1)
+            if len(data) > request.largest:
+                raise RegistryError(
+                    f"cannot {request.what}: the answer is larger than {request.largest} bytes",
+                    status=response.status,
+                )
+            return Answer(response.status, headers, data, url)
+
+        return self._attempt(request, read)
+
+    def open(self, request: Request) -> BodyStream:
+        """Send a request and return its answer's body unread; to be closed by the caller.
+
+        Raises:
+            RegistryError: As for `call`.
+        """
+        return self._attempt(request, lambda response: BodyStream(response, request.what))
+
+    # --- attempts ----------------------------------------------------------------------------
+
+    def _attempt(self, request: Request, use: Callable[[BaseHTTPResponse], T]) -> T:
+        attempt = 1
+        while True:
+            try:
+                return self._once(request, use)
+            except Failed as failed:
+                repeatable = request.repeatable and not isinstance(request.body, FileBody)
+                if not self.retry.again(attempt, failed, repeatable=repeatable):
+                    raise failed.error from failed.__cause__
+                _log.info("attempt %d to %s failed: %s", attempt, request.what, failed.error)
+                attempt += 1
+
+    def _once(self, request: Request, use: Callable[[BaseHTTPResponse], T]) -> T:
+        try:
+            response = self._follow(request)
+            if response.status not in request.expect:
+                self._refused(request, response)
+            return use(response)
+        except (HTTPError, OSError) as error:
+            untouched = isinstance(error, NewConnectionError | ConnectTimeoutError)
+            unavailable = RegistryUnavailable(
+                f"cannot {request.what}: {_reason(error)}", remedy=_remedy(error, self.base)
+            )
+            if isinstance(error, SSLError):
+                raise unavailable from error
+            raise Failed(unavailable, untouched=untouched) from error
+
+    def _follow(self, request: Request) -> BaseHTTPResponse:
+        """Send a request, and again to wherever it is redirected."""
+        url, method, body = urljoin(self.base, request.target), request.method, request.body
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = self._send(request, method, url, body)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            if isinstance(body, FileBody):
+                return response
+            _discard(response)
+            if response.status == 303 and method != "HEAD":
+                method, body = "GET", None
+            url = urljoin(url, location)
+        raise RegistryError(f"cannot {request.what}: redirected more than {_MOST_REDIRECTS} times")
+
+    def _send(
+        self, request: Request, method: str, url: str, body: bytes | FileBody | None
+    ) -> BaseHTTPResponse:
+        target = _parse(url, request.what)
+        if target.scheme == "http" and not self._plain_allowed(target.host or ""):
+            raise RegistryError(
+                f"cannot {request.what}: plain HTTP to {target.netloc} is refused",
+                remedy="use TLS, or insecure=True if the network can be trusted",
+            )
+        headers = {"User-Agent": f"pycontainer/{__version__}", **request.headers}
+        if not same_origin(url, self.base):
+            headers = {k: v for k, v in headers.items() if k.lower() not in _SECRET_HEADERS}
+        if isinstance(body, FileBody):
+            headers["Content-Length"] = str(body.size)
+        elif body is None and method in {"POST", "PUT", "PATCH"}:
+            headers["Content-Length"] = "0"
+        return self._pools.request(
+            method,
+            url,
+            body=body,  # type: ignore[arg-type]  # what it yields goes to FilePool's connections
+            headers=headers,
+            preload_content=False,
+            decode_content=False,
+            redirect=False,
+        )
+
+    def _plain_allowed(self, host: str) -> bool:
+        """Whether plain HTTP may go there: never from a registry with TLS, even to this machine."""
+        return self.insecure or (self.base.startswith("http:") and is_loopback(host))
+
+    # --- refusals ----------------------------------------------------------------------------
+
+    def _refused(self, request: Request, response: BaseHTTPResponse) -> NoReturn:
+        """Raise what a status means that is no answer to this request."""
+        status = response.status
+        reported = parse_errors(_read_limited(response, _LARGEST_ERROR))
+        code = reported[0].code if reported else ""
+        found = "; ".join(map(str, reported)) or response.reason or "no reason given"
+        message = f"cannot {request.what}: {self.base} answers {status}: {found}"
+        if status in {401, 403}:
+            raise Unauthorized(
+                message,
+                status=status,
+                code=code,
+                remedy=_login_remedy(response.headers.getlist("WWW-Authenticate")),
+            )
+        if status == 404:
+            raise request.missing(message, status=status, code=code)
+        if status not in PASSING:
+            raise RegistryError(message, status=status, code=code)
+        gone = status in {502, 503, 504}
+        error = (RegistryUnavailable if gone else RegistryError)(message, status=status, code=code)
+        wait = retry_after(response.headers.get("Retry-After"))
+        raise Failed(error, untouched=status == 429, wait=wait)
+
+
+# --- hosts and URLs ----------------------------------------------------------------------------
+
+
+def base_url(host: str, *, insecure: bool | None) -> str:
+    """Where a registry is served.
+
+    Args:
+        host: As references name it (``registry.example:5000``), or with ``http://``, ``https://``.
+        insecure: True for plain HTTP, False for TLS; None for TLS unless it is on this machine.
+
+    Raises:
+        ValueError: It is no host.
+    """
+    scheme, separator, rest = host.rpartition("://")
+    try:
+        url = parse_url(f"//{rest}")
+    except LocationParseError as error:
+        raise ValueError(f"not a registry's host: {host!r}") from error
+    if (
+        not url.host
+        or url.netloc != rest.rstrip("/").lower()
+        or scheme not in ("", "http", "https")
+    ):
+        raise ValueError(f"not a registry's host: {host!r}")
+    name, address = _DOCKER_HUB
+    if url.host == name:
+        return f"https://{address}"
+    if not separator:
+        plain = is_loopback(url.host) if insecure is None else insecure
+        scheme = "http" if plain else "https"
+    return f"{scheme}://{url.netloc}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address certainly is this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs have the same scheme, host and port."""
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    parts = parse_url(url)
+    return (
+        parts.scheme,
+        parts.host,
+        parts.port or {"http": 80, "https": 443}.get(parts.scheme or ""),
+    )
+
+
+def _parse(url: str, what: str) -> Url:
+    try:
+        target = parse_url(url)
+    except LocationParseError as error:
+        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is no URL") from error
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is not HTTP")
+    return target
+
+
+# --- responses ---------------------------------------------------------------------------------
+
+
+def _headers(response: BaseHTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
+def _read_limited(response: BaseHTTPResponse, limit: int) -> bytes:
+    """Read a body up to a limit; the connection is kept only if that was all of it."""
+    parts: list[bytes] = []
+    left = limit
+    try:
+        while left and (part := response.read(left, decode_content=False)):
+            parts.append(part)
+            left -= len(part)
+    finally:
+        _release(response)
+    return b"".join(parts)
+
+
+def _discard(response: BaseHTTPResponse) -> None:
+    _read_limited(response, _LARGEST_ERROR)
+
+
+def _release(response: BaseHTTPResponse) -> None:
+    if not response.closed:
+        response.close()
+    response.release_conn()
+
+
+def _reason(error: HTTPError | OSError) -> str:
+    if isinstance(error, ReadTimeoutError | TimeoutError):
+        return "the registry fell silent (timed out)"
+    if isinstance(error, ConnectTimeoutError):
+        return "no connection came up in time"
+    if isinstance(error, NewConnectionError):
+        return f"no connection: {error.__cause__ or error}"
+    return str(error) or type(error).__name__
+
+
+def _remedy(error: HTTPError | OSError, base: str) -> str | None:
+    if isinstance(error, SSLError):
+        return f"check the certificate of {base}, or insecure=True if it serves plain HTTP"
+    if isinstance(error, NewConnectionError):
+        return f"check that a registry listens at {base}"
+    return None
+
+
+def _login_remedy(headers: list[str]) -> str | None:
+    challenges = parse_challenges(headers)
+    if not challenges:
+        return None
+    wanted = " or ".join(
+        f"{c.scheme} ({c.parameters.get('realm', 'no realm')})" for c in challenges
+    )
+    return f"it wants credentials: {wanted}"
