@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from pycontainer.oci import media_types, runtime
-from pycontainer.oci._digest import Descriptor, Digest
-from pycontainer.oci._documents import (
-    ContainerConfig,
-    Healthcheck,
-    History,
-    ImageConfig,
-    Index,
-    Manifest,
-    parse_manifest,
-)
+from pycontainer.oci._config import ContainerConfig, Healthcheck, History, ImageConfig
+from pycontainer.oci._descriptor import Descriptor
+from pycontainer.oci._digest import Digest
+from pycontainer.oci._manifest import Index, Manifest, parse_manifest
 from pycontainer.oci._platform import Platform
 from pycontainer.oci._reference import Reference
 from pycontainer.oci.media_types import Compression

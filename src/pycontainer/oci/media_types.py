@@ -6,9 +6,11 @@ from enum import Enum
 from typing import Final
 
 __all__ = [
+    "CONFIGS",
     "DOCKER_CONFIG",
     "DOCKER_LAYER",
     "DOCKER_LAYER_GZIP",
+    "DOCKER_LAYER_ZSTD",
     "DOCKER_LIST",
     "DOCKER_MANIFEST",
     "DOCKER_SCHEMA_1",
@@ -39,6 +41,7 @@ DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_ZSTD: Final = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 DOCKER_SCHEMA_1: Final = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
@@ -46,6 +49,7 @@ DOCKER_SCHEMA_1: Final = (
 
 MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
 
 class Compression(Enum):

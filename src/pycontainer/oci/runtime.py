@@ -1,17 +1,20 @@
 """Runtime-spec documents: the ``config.json`` of a bundle (OCI runtime-spec 1.2).
 
-Only what a Linux container needs is typed; other members survive in `extra`, unread.
+What a Linux container needs is typed; all other members survive, unread, in the `extra` of their object.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
+import attrs
 from attrs import field, frozen
 
 from pycontainer.errors import SpecError
-from pycontainer.oci._json import Json, Reader, load_object
+from pycontainer.oci._frozen import frozen_members, frozen_texts
+from pycontainer.oci._json import UINT32_MAX, Fields, Json, decode, encode, merge, refuse_twice
+from pycontainer.oci._process import Capabilities, Process, Rlimit, User
+from pycontainer.oci._resources import DeviceRule, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +23,7 @@ __all__ = [
     "Capabilities",
     "Device",
     "DeviceRule",
+    "IDMapping",
     "Mount",
     "Namespace",
     "Process",
@@ -30,51 +34,28 @@ __all__ = [
 ]
 
 _VERSION: Final = "1.0.2"
+_NAMESPACES: Final = frozenset({"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"})
 
 
 @frozen
-class User:
-    """``process.user``."""
+class IDMapping:
+    """One range of user or group ids, seen from inside a user namespace and from outside."""
 
-    uid: int = 0
-    gid: int = 0
-    additional_gids: tuple[int, ...] = ()
+    container_id: int
+    host_id: int
+    size: int
 
+    @classmethod
+    def from_json(cls, value: object, path: str = "") -> IDMapping:
+        """Read one, or raise `SpecError`."""
+        fields = Fields(value, path)
+        fields.require("containerID", "hostID", "size")
+        names = ("containerID", "hostID", "size")
+        return cls(*(fields.integer(name, least=0, most=UINT32_MAX) for name in names))
 
-@frozen
-class Capabilities:
-    """``process.capabilities``: five sets of names such as ``CAP_KILL``."""
-
-    bounding: tuple[str, ...] = ()
-    effective: tuple[str, ...] = ()
-    permitted: tuple[str, ...] = ()
-    inheritable: tuple[str, ...] = ()
-    ambient: tuple[str, ...] = ()
-
-
-@frozen
-class Rlimit:
-    """One of ``process.rlimits``: type such as ``RLIMIT_NOFILE``, and both limits."""
-
-    type: str
-    soft: int
-    hard: int
-
-
-@frozen
-class Process:
-    """``process``: what is executed, and as whom."""
-
-    args: tuple[str, ...]
-    env: tuple[str, ...] = ()
-    cwd: str = "/"
-    user: User = field(factory=User)
-    terminal: bool = False
-    capabilities: Capabilities = field(factory=Capabilities)
-    rlimits: tuple[Rlimit, ...] = ()
-    no_new_privileges: bool = False
-    oom_score_adj: int | None = None
-    extra: Mapping[str, object] = field(factory=dict)
+    def to_json(self) -> Json:
+        """The range as plain values."""
+        return {"containerID": self.container_id, "hostID": self.host_id, "size": self.size}
 
 
 @frozen
@@ -85,6 +66,36 @@ class Mount:
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
+
+    @classmethod
+    def from_json(cls, value: object, path: str = "") -> Mount:
+        """Read one, or raise `SpecError`."""
+        fields = Fields(value, path)
+        fields.require("destination")
+        return cls(
+            destination=fields.text("destination"),
+            type=fields.text("type"),
+            source=fields.text("source"),
+            options=fields.texts("options"),
+            uid_mappings=fields.each("uidMappings", IDMapping.from_json),
+            gid_mappings=fields.each("gidMappings", IDMapping.from_json),
+            extra=fields.rest(),
+        )
+
+    def to_json(self) -> Json:
+        """The mount as plain values."""
+        known = {
+            "destination": self.destination,
+            "type": self.type or None,
+            "source": self.source or None,
+            "options": list(self.options) or None,
+            "uidMappings": [mapping.to_json() for mapping in self.uid_mappings] or None,
+            "gidMappings": [mapping.to_json() for mapping in self.gid_mappings] or None,
+        }
+        return merge(known, self.extra)
 
 
 @frozen
@@ -94,10 +105,23 @@ class Namespace:
     type: str
     path: str = ""
 
+    @classmethod
+    def from_json(cls, value: object, path: str = "") -> Namespace:
+        """Read one, or raise `SpecError`."""
+        fields = Fields(value, path)
+        kind = fields.text("type")
+        if kind not in _NAMESPACES:
+            raise SpecError(f"{kind[:40]!r} is no kind of namespace", path=fields.at("type"))
+        return cls(kind, fields.text("path"))
+
+    def to_json(self) -> Json:
+        """The namespace as plain values."""
+        return merge({"type": self.type, "path": self.path or None}, {})
+
 
 @frozen
 class Device:
-    """One of ``linux.devices``: a node to make. `type` is ``c``, ``b`` or ``p``."""
+    """One of ``linux.devices``: a node to make. `type` is ``c``, ``u``, ``b`` or ``p``."""
 
     path: str
     type: str
@@ -107,35 +131,49 @@ class Device:
     uid: int = 0
     gid: int = 0
 
+    @classmethod
+    def from_json(cls, value: object, path: str = "") -> Device:
+        """Read one, or raise `SpecError`."""
+        fields = Fields(value, path)
+        fields.require("type", "path")
+        kind = fields.text("type")
+        if kind not in ("c", "u", "b", "p"):
+            raise SpecError(f"{kind[:40]!r} is none of c, u, b, p", path=fields.at("type"))
+        if kind != "p":
+            fields.require("major", "minor")
+        return cls(
+            path=fields.text("path"),
+            type=kind,
+            major=fields.integer("major", least=0),
+            minor=fields.integer("minor", least=0),
+            mode=fields.integer("fileMode", 0o666, least=0, most=0o7777),
+            uid=fields.integer("uid", least=0, most=UINT32_MAX),
+            gid=fields.integer("gid", least=0, most=UINT32_MAX),
+        )
 
-@frozen
-class DeviceRule:
-    """One of ``linux.resources.devices``; None stands for any number, ``a`` for all types."""
-
-    allow: bool
-    type: str = "a"
-    major: int | None = None
-    minor: int | None = None
-    access: str = "rwm"
-
-
-@frozen
-class Resources:
-    """``linux.resources``: limits. Memory in bytes, CPU times in microseconds."""
-
-    memory: int | None = None
-    memory_swap: int | None = None
-    cpu_quota: int | None = None
-    cpu_period: int | None = None
-    cpu_shares: int | None = None
-    cpuset: str = ""
-    pids: int | None = None
-    devices: tuple[DeviceRule, ...] = ()
+    def to_json(self) -> Json:
+        """The device as plain values."""
+        return {
+            "path": self.path,
+            "type": self.type,
+            "major": self.major,
+            "minor": self.minor,
+            "fileMode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+        }
 
 
 @frozen
 class RuntimeSpec:
-    """A container as the runtime specification describes it."""
+    """A container as the runtime specification describes it, ``root`` and ``linux`` unfolded.
+
+    Attributes:
+        seccomp: ``linux.seccomp`` as it stands in the document.
+        extra: Members of the top that this library does not know.
+        linux_extra: Members of ``linux`` that it does not know.
+        version: Version of the specification that the document follows.
+    """
 
     process: Process
     root_path: str = "rootfs"
@@ -146,68 +184,27 @@ class RuntimeSpec:
     namespaces: tuple[Namespace, ...] = ()
     devices: tuple[Device, ...] = ()
     resources: Resources = field(factory=Resources)
-    seccomp: Mapping[str, object] | None = None
-    sysctl: Mapping[str, str] = field(factory=dict)
+    seccomp: Mapping[str, object] | None = field(
+        default=None, converter=attrs.converters.optional(frozen_members), hash=False
+    )
+    sysctl: Mapping[str, str] = field(factory=dict, converter=frozen_texts, hash=False)
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     cgroups_path: str = ""
-    annotations: Mapping[str, str] = field(factory=dict)
-    extra: Mapping[str, object] = field(factory=dict)
-    linux_extra: Mapping[str, object] = field(factory=dict)
+    annotations: Mapping[str, str] = field(factory=dict, converter=frozen_texts, hash=False)
+    extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
+    linux_extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    version: str = _VERSION
 
     def namespace_types(self) -> frozenset[str]:
         """The kinds of namespace that the container gets new."""
         return frozenset(n.type for n in self.namespaces if not n.path)
 
-    def encode(self) -> bytes:
-        """The document as JSON."""
-        return json.dumps(self.to_json(), separators=(",", ":")).encode()
-
-    def to_json(self) -> Json:
-        """The document as plain values."""
-        linux: Json = {
-            **self.linux_extra,
-            "namespaces": [_without_empty(type=n.type, path=n.path) for n in self.namespaces],
-            "resources": _resources_to_json(self.resources),
-            "devices": [
-                {
-                    "path": d.path,
-                    "type": d.type,
-                    "major": d.major,
-                    "minor": d.minor,
-                    "fileMode": d.mode,
-                    "uid": d.uid,
-                    "gid": d.gid,
-                }
-                for d in self.devices
-            ],
-            "maskedPaths": list(self.masked_paths),
-            "readonlyPaths": list(self.readonly_paths),
-        }
-        if self.sysctl:
-            linux["sysctl"] = dict(self.sysctl)
-        if self.seccomp is not None:
-            linux["seccomp"] = dict(self.seccomp)
-        if self.cgroups_path:
-            linux["cgroupsPath"] = self.cgroups_path
-        return {
-            **self.extra,
-            "ociVersion": _VERSION,
-            "process": _process_to_json(self.process),
-            "root": {"path": self.root_path, "readonly": self.root_readonly},
-            **_without_empty(hostname=self.hostname, domainname=self.domainname),
-            "mounts": [
-                _without_empty(
-                    destination=m.destination,
-                    type=m.type,
-                    source=m.source,
-                    options=list(m.options),
-                )
-                for m in self.mounts
-            ],
-            **_without_empty(annotations=dict(self.annotations)),
-            "linux": linux,
-        }
+    def evolve(self, **changes: Any) -> Self:
+        """A changed copy; members that this library does not know stay."""
+        return attrs.evolve(self, **changes)
 
     @classmethod
     def parse(cls, data: bytes) -> RuntimeSpec:
@@ -216,143 +213,68 @@ class RuntimeSpec:
         Raises:
             SpecError: It is no such document; `path` leads to the offending member.
         """
-        return _parse(load_object(data))
+        fields = Fields(decode(data))
+        fields.require("ociVersion", "process")
+        version = fields.text("ociVersion")
+        if not version.startswith("1."):
+            raise SpecError(f"unknown version {version[:40]!r}, not 1.x", path="ociVersion")
+        process = fields.optional("process", Process.from_json)
+        assert process is not None
+        root, linux = fields.child("root"), fields.child("linux")
+        namespaces = linux.each("namespaces", Namespace.from_json)
+        refuse_twice([namespace.type for namespace in namespaces], linux.at("namespaces"))
+        return cls(
+            process=process,
+            root_path=root.text("path", "rootfs"),
+            root_readonly=root.flag("readonly"),
+            hostname=fields.text("hostname"),
+            domainname=fields.text("domainname"),
+            mounts=fields.each("mounts", Mount.from_json),
+            namespaces=namespaces,
+            devices=linux.each("devices", Device.from_json),
+            resources=linux.optional("resources", Resources.from_json) or Resources(),
+            seccomp=linux.optional_members("seccomp"),
+            sysctl=linux.texts_by_name("sysctl"),
+            masked_paths=linux.texts("maskedPaths"),
+            readonly_paths=linux.texts("readonlyPaths"),
+            cgroups_path=linux.text("cgroupsPath"),
+            annotations=fields.texts_by_name("annotations"),
+            uid_mappings=linux.each("uidMappings", IDMapping.from_json),
+            gid_mappings=linux.each("gidMappings", IDMapping.from_json),
+            version=version,
+            linux_extra=linux.rest(),
+            extra=fields.rest(),
+        )
 
+    def encode(self) -> bytes:
+        """The document as compact JSON."""
+        return encode(self.to_json())
 
-def _without_empty(**members: object) -> Json:
-    return {name: value for name, value in members.items() if value}
+    def to_json(self) -> Json:
+        """The document as plain values."""
+        known = {
+            "ociVersion": self.version,
+            "process": self.process.to_json(),
+            "root": merge({"path": self.root_path, "readonly": self.root_readonly or None}, {}),
+            "hostname": self.hostname or None,
+            "domainname": self.domainname or None,
+            "mounts": [mount.to_json() for mount in self.mounts] or None,
+            "annotations": dict(sorted(self.annotations.items())) or None,
+            "linux": self._linux_to_json(),
+        }
+        return merge(known, self.extra)
 
-
-def _process_to_json(process: Process) -> Json:
-    document: Json = {
-        **process.extra,
-        "terminal": process.terminal,
-        "user": {
-            "uid": process.user.uid,
-            "gid": process.user.gid,
-            **_without_empty(additionalGids=list(process.user.additional_gids)),
-        },
-        "args": list(process.args),
-        "env": list(process.env),
-        "cwd": process.cwd,
-        "capabilities": {
-            name: list(getattr(process.capabilities, name))
-            for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
-        },
-        "rlimits": [{"type": r.type, "soft": r.soft, "hard": r.hard} for r in process.rlimits],
-        "noNewPrivileges": process.no_new_privileges,
-    }
-    if process.oom_score_adj is not None:
-        document["oomScoreAdj"] = process.oom_score_adj
-    return document
-
-
-def _resources_to_json(resources: Resources) -> Json:
-    def some(**members: object) -> Json:
-        return {name: value for name, value in members.items() if value not in (None, "")}
-
-    devices = [
-        some(allow=r.allow, type=r.type, major=r.major, minor=r.minor, access=r.access)
-        for r in resources.devices
-    ]
-    return _without_empty(
-        devices=devices,
-        memory=some(limit=resources.memory, swap=resources.memory_swap),
-        cpu=some(
-            quota=resources.cpu_quota,
-            period=resources.cpu_period,
-            shares=resources.cpu_shares,
-            cpus=resources.cpuset,
-        ),
-        pids=some(limit=resources.pids),
-    )
-
-
-def _parse(top: Reader) -> RuntimeSpec:
-    top.text("ociVersion")
-    root, linux = top.object("root"), top.object("linux")
-    return RuntimeSpec(
-        process=_parse_process(top.object("process")),
-        root_path=root.text("path", "rootfs"),
-        root_readonly=root.flag("readonly"),
-        hostname=top.text("hostname"),
-        domainname=top.text("domainname"),
-        mounts=tuple(
-            Mount(m.text("destination"), m.text("type"), m.text("source"), m.items("options", str))
-            for m in top.objects("mounts")
-        ),
-        namespaces=tuple(
-            Namespace(n.text("type"), n.text("path")) for n in linux.objects("namespaces")
-        ),
-        devices=tuple(
-            Device(
-                d.text("path"),
-                d.text("type"),
-                d.number("major"),
-                d.number("minor"),
-                d.number("fileMode", 0o666),
-                d.number("uid"),
-                d.number("gid"),
-            )
-            for d in linux.objects("devices")
-        ),
-        resources=_parse_resources(linux.object("resources")),
-        seccomp=linux.mapping("seccomp") if linux.has("seccomp") else None,
-        sysctl=linux.mapping("sysctl"),
-        masked_paths=linux.items("maskedPaths", str),
-        readonly_paths=linux.items("readonlyPaths", str),
-        cgroups_path=linux.text("cgroupsPath"),
-        annotations=top.mapping("annotations"),
-        linux_extra=linux.rest(),
-        extra=top.rest(),
-    )
-
-
-def _parse_process(process: Reader) -> Process:
-    args = process.items("args", str)
-    if not args:
-        raise SpecError("a container needs a command", path="process.args")
-    user, capabilities = process.object("user"), process.object("capabilities")
-    return Process(
-        args=args,
-        env=process.items("env", str),
-        cwd=process.text("cwd", "/"),
-        user=User(user.number("uid"), user.number("gid"), user.items("additionalGids", int)),
-        terminal=process.flag("terminal"),
-        capabilities=Capabilities(
-            *(
-                capabilities.items(name, str)
-                for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
-            )
-        ),
-        rlimits=tuple(
-            Rlimit(r.text("type"), r.number("soft"), r.number("hard"))
-            for r in process.objects("rlimits")
-        ),
-        no_new_privileges=process.flag("noNewPrivileges"),
-        oom_score_adj=process.maybe_number("oomScoreAdj"),
-        extra=process.rest(),
-    )
-
-
-def _parse_resources(resources: Reader) -> Resources:
-    memory, cpu, pids = (resources.object(name) for name in ("memory", "cpu", "pids"))
-    return Resources(
-        memory=memory.maybe_number("limit"),
-        memory_swap=memory.maybe_number("swap"),
-        cpu_quota=cpu.maybe_number("quota"),
-        cpu_period=cpu.maybe_number("period"),
-        cpu_shares=cpu.maybe_number("shares"),
-        cpuset=cpu.text("cpus"),
-        pids=pids.maybe_number("limit"),
-        devices=tuple(
-            DeviceRule(
-                r.flag("allow"),
-                r.text("type", "a"),
-                r.maybe_number("major"),
-                r.maybe_number("minor"),
-                r.text("access", "rwm"),
-            )
-            for r in resources.objects("devices")
-        ),
-    )
+    def _linux_to_json(self) -> Json:
+        known = {
+            "uidMappings": [mapping.to_json() for mapping in self.uid_mappings] or None,
+            "gidMappings": [mapping.to_json() for mapping in self.gid_mappings] or None,
+            "sysctl": dict(sorted(self.sysctl.items())) or None,
+            "resources": self.resources.to_json() or None,
+            "cgroupsPath": self.cgroups_path or None,
+            "namespaces": [namespace.to_json() for namespace in self.namespaces] or None,
+            "devices": [device.to_json() for device in self.devices] or None,
+            "seccomp": None if self.seccomp is None else dict(self.seccomp),
+            "maskedPaths": list(self.masked_paths) or None,
+            "readonlyPaths": list(self.readonly_paths) or None,
+        }
+        return merge(known, self.linux_extra)
