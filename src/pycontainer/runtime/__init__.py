@@ -1,5 +1,71 @@
-"""The room `runtime`."""
+"""From a runtime-spec document to a running container to its exit code.
+
+The names are loaded when first used: the zygote imports what lies beneath this package and counts
+each millisecond.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
+    from pycontainer.runtime.launcher import Running, execute, launch
+    from pycontainer.runtime.state import (
+        Exit,
+        State,
+        is_watched,
+        open_control,
+        read_exit,
+        read_state,
+        request_deletion,
+    )
+    from pycontainer.runtime.users import ResolvedUser, resolve_user
+
+__all__ = [
+    "Exit",
+    "Network",
+    "ResolvedUser",
+    "Running",
+    "State",
+    "default_process",
+    "default_spec",
+    "execute",
+    "is_rootless",
+    "is_watched",
+    "launch",
+    "open_control",
+    "read_exit",
+    "read_state",
+    "request_deletion",
+    "resolve_user",
+]
+
+_HOMES = {
+    "Exit": "state",
+    "Network": "_spec",
+    "ResolvedUser": "users",
+    "Running": "launcher",
+    "State": "state",
+    "default_process": "_spec",
+    "default_spec": "_spec",
+    "execute": "launcher",
+    "is_rootless": "_spec",
+    "is_watched": "state",
+    "launch": "launcher",
+    "open_control": "state",
+    "read_exit": "state",
+    "read_state": "state",
+    "request_deletion": "state",
+    "resolve_user": "users",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

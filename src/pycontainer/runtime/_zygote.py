@@ -78,7 +78,7 @@ class Zygote:
         self._wait_ready()
         body = os.memfd_create("request", os.MFD_CLOEXEC)
         try:
-            _write_all(body, marshal.dumps(dict(request)))  # type: ignore[arg-type]
+            _write_all(body, marshal.dumps(dict(request)))
             rights = array.array("i", [body, *fds])
             self._channel.sendmsg(
                 [b"r"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL

@@ -6,11 +6,11 @@ code has somewhere to go.
 
 from __future__ import annotations
 
-import os
-import select
-
 import _signal
 import _socket
+import contextlib
+import os
+import select
 
 from pycontainer._linux import process
 from pycontainer.runtime._inside import cgroup, init, wire
@@ -118,10 +118,8 @@ class _Execution:
             self.streams.resize(*packet[1:])
 
     def _signal(self, number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             process.kill_by_pidfd(self.pidfd, number)
-        except ProcessLookupError:
-            pass
 
     def _ended(self, poll: select.poll) -> None:
         _, status = os.waitpid(self.pid, 0)
@@ -146,5 +144,5 @@ def _become(
         init.apply_process(spec)
         step = "execute"
         init.execute(spec)
-    except BaseException as error:  # noqa: BLE001  (the only way to tell is the pipe)
+    except BaseException as error:
         init.report_failure(report, step, error)

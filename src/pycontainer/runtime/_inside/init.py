@@ -6,13 +6,13 @@ list of steps in the order in which they are done. Nothing may be imported after
 
 from __future__ import annotations
 
+import _signal
+import contextlib
 import errno
 import marshal
 import os
 import resource
 import stat
-
-import _signal
 
 from pycontainer._linux import capability, loopback, mount, overlay, process, seccomp
 from pycontainer._linux.path import make_target
@@ -21,9 +21,8 @@ from pycontainer.runtime._inside.terminal import become_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a container three milliseconds
-    from typing import NoReturn
-
     import _socket
+    from typing import NoReturn
 
 __all__ = ["StepFailed", "apply_process", "execute", "main", "report_failure"]
 
@@ -90,7 +89,7 @@ def main(plan: Plan, stdio: list[int], report: int, console: _socket.socket | No
         apply_process(spec)
         setup.step = "execute"
         execute(spec)
-    except BaseException as error:  # noqa: BLE001  (the only way to tell is the pipe)
+    except BaseException as error:
         report_failure(report, setup.step, error)
 
 
@@ -215,7 +214,7 @@ class _Setup:
                 continue
             number = os.makedev(device["major"], device["minor"])
             os.mknod(path, device["type"] | device["mode"], number)
-            os.chmod(path, device["mode"])  # noqa: PTH101  (the umask took part of it)
+            os.chmod(path, device["mode"])
             if device["uid"] or device["gid"]:
                 os.chown(path, device["uid"], device["gid"])
         for target, path in links:
@@ -331,10 +330,8 @@ def _set_limits(spec: Plan) -> None:
             most = resource.getrlimit(kind)[1]
             resource.setrlimit(kind, (soft if 0 <= soft <= most else most, most))
     if score is not None:
-        try:
+        with contextlib.suppress(PermissionError):
             files.write_to("/proc/self/oom_score_adj", str(score))
-        except PermissionError:
-            pass
 
 
 def execute(spec: Plan) -> NoReturn:

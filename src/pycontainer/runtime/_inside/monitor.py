@@ -11,13 +11,13 @@ Files beneath the container's directory that it writes: ``state.json`` (once the
 
 from __future__ import annotations
 
+import _signal
+import _socket
+import contextlib
 import fcntl
 import os
 import select
 import time
-
-import _signal
-import _socket
 
 from pycontainer._linux import process
 from pycontainer._linux.tree import remove_tree
@@ -65,7 +65,7 @@ class _Monitor:
         self.clients: dict[int, _socket.socket] = {owner.fileno(): owner}
         self.pidfd = -1
         self.pid = 0
-        self.exit: tuple[object, ...] | None = None
+        self.exit: tuple[str, int, bool] | None = None
         self.delete_requested = False
         self.streams = Streams()
 
@@ -231,10 +231,8 @@ class _Monitor:
 
     def _kill(self) -> None:
         cgroup.kill(self.cgroup)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             process.kill_by_pidfd(self.pidfd, _KILL)
-        except ProcessLookupError:
-            pass
 
     # --- end ---------------------------------------------------------------------------------
 
@@ -242,10 +240,8 @@ class _Monitor:
         """Remove what this process made; the whole directory where nobody will ask for it."""
         cgroup.destroy(self.cgroup)
         for name in ("control.sock", "out.fifo", "err.fifo"):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
-            except FileNotFoundError:
-                pass
         if self.remove:
             os.chdir("/")
             remove_tree(str(self.plan["directory"]))

@@ -8,12 +8,11 @@ the monitor, and a next monitor reads on.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import select
 import time
-
-import _socket
 
 __all__ = ["HEADER_SIZE", "Streams"]
 

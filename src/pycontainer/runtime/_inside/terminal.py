@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
-
-import _socket
 
 __all__ = ["become_terminal"]
 

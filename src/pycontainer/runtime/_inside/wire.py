@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import _socket
+import contextlib
 import marshal
 import os
-
-import _socket
 
 __all__ = ["Packet", "receive", "receive_request", "send"]
 
@@ -17,12 +17,10 @@ _MAX_DESCRIPTORS = 16
 _MAX_PACKET = 1 << 16
 
 
-def send(channel: _socket.socket, *packet: object) -> None:
+def send(channel: _socket.socket, *packet: str | int) -> None:
     """Send one packet; a peer that has gone is no error, it wanted nothing more."""
-    try:
+    with contextlib.suppress(OSError):
         channel.send(marshal.dumps(packet), _socket.MSG_NOSIGNAL)
-    except OSError:
-        pass
 
 
 def receive(channel: _socket.socket) -> Packet | None:

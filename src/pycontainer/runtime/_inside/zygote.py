@@ -7,11 +7,10 @@ the monitors live on as long as they have to.
 
 from __future__ import annotations
 
-import os
-import sys
-
 import _signal
 import _socket
+import os
+import sys
 
 from pycontainer._linux import mount, process
 from pycontainer.runtime._inside import execution, monitor, wire

@@ -1,0 +1,317 @@
+"""Starting containers, and commands in them, from the host program."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from pycontainer._linux import process as linux
+from pycontainer.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    ContainerStateError,
+    StartError,
+    TimeoutExpired,
+    UnsupportedFeature,
+)
+from pycontainer.runtime import _zygote, cgroups, seccomp
+from pycontainer.runtime._inside import wire
+from pycontainer.runtime._spec import is_rootless
+from pycontainer.runtime.plan import compile_plan, compile_process
+from pycontainer.runtime.state import State, write_intent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pycontainer.oci.runtime import Process, RuntimeSpec
+    from pycontainer.snapshots import RootfsPlan
+
+__all__ = ["Running", "execute", "launch"]
+
+_SIGKILL = 9
+_ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
+
+
+class Running:
+    """A process that was started in a container: its init, or a command beside it.
+
+    It ends with this handle: `close` kills what still runs, and waits until nothing is left of it.
+    Detached ones are only let go.
+    """
+
+    def __init__(self, channel: socket.socket, *, detached: bool) -> None:
+        self._channel = channel
+        self._detached = detached
+        self._lock = threading.Lock()
+        self._closed = False
+        self._exit_code: int | None = None
+        self.pid = 0
+        self.start_time = 0
+        self.out_of_memory = False
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, 128 + n after signal n; None while it runs."""
+        if self._exit_code is None:
+            self._receive(0.0)
+        return self._exit_code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code.
+
+        Raises:
+            TimeoutExpired: It still runs after that many seconds.
+            ContainerStateError: Its monitor was killed, so that nobody knows.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._exit_code is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left < 0:
+                raise TimeoutExpired(f"process {self.pid} still runs after {timeout} seconds")
+            self._receive(left)
+        return self._exit_code
+
+    def signal(self, number: int) -> None:
+        """Send a signal; to a process that has ended it is none.
+
+        Raises:
+            ContainerStateError: It may not be signalled.
+        """
+        if self.exit_code is not None:
+            return
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            # The number may be another process's by now; its start time would be another too.
+            if linux.start_time(self.pid) == self.start_time:
+                linux.kill_by_pidfd(pidfd, number)
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        finally:
+            os.close(pidfd)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal."""
+        wire.send(self._channel, "resize", rows, columns)
+
+    def close(self) -> None:
+        """Kill it unless it is detached or has ended, and wait until all of it is gone."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if not self._detached:
+            wire.send(self._channel, "delete")
+            self._channel.shutdown(socket.SHUT_WR)
+            self._channel.settimeout(30)
+            try:
+                while (packet := wire.receive(self._channel)) is not None:
+                    self._take(packet)
+            except TimeoutError:
+                pass
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when the process has ended."""
+        return self._channel.fileno()
+
+    def _receive(self, timeout: float | None) -> None:
+        waiter = select.poll()
+        waiter.register(self._channel, select.POLLIN)
+        if not waiter.poll(None if timeout is None else max(0, timeout) * 1000):
+            return
+        with self._lock:
+            if self._exit_code is not None or self._closed:
+                return
+            if not waiter.poll(0):  # another thread took it
+                return
+            packet = wire.receive(self._channel)
+            if packet is None:
+                raise ContainerStateError(
+                    f"nobody knows how process {self.pid} ended: its monitor was killed"
+                )
+            self._take(packet)
+
+    def _take(self, packet: wire.Packet) -> None:
+        if packet[0] == "exit":
+            assert isinstance(packet[1], int)
+            self._exit_code, self.out_of_memory = packet[1], bool(packet[2])
+
+
+def launch(
+    spec: RuntimeSpec,
+    rootfs: RootfsPlan,
+    directory: Path,
+    *,
+    name: str,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    log: bool = False,
+    detach: bool = False,
+    remove: bool = True,
+    profile: seccomp.Profile | None = None,
+    confined: bool = True,
+    timeout: float | None = None,
+) -> Running:
+    """Start a container.
+
+    Args:
+        spec: What it is.
+        rootfs: How its root file system is mounted.
+        directory: A directory of its own, on which its monitor keeps state, log and lock.
+        name: Of its control group; unique on this machine.
+        stdin: Descriptor for its standard input; None is ``/dev/null``. The caller's to close.
+        stdout: Likewise, unless `log`.
+        stderr: Likewise, unless `log`.
+        log: Whether output goes to the log in `directory`.
+        detach: Whether it outlives this program.
+        remove: Whether `directory` goes with the container's end, also by itself. An attached
+            container's goes in any case when this program ends.
+        profile: System call filter; None for Docker's default.
+        confined: Whether there is a filter at all.
+        timeout: Seconds to wait for the start.
+
+    Raises:
+        CommandNotFound: There is no such command in the container.
+        CommandNotExecutable: It cannot be executed.
+        StartError: Another step failed.
+        UnsupportedFeature: The kernel or this user's rights lack something.
+        TimeoutExpired: The start took too long; it was undone.
+    """
+    group = cgroups.plan(name, spec.resources)
+    program = None
+    if confined:
+        capabilities = frozenset(spec.process.capabilities.bounding)
+        program = seccomp.compile_profile(profile or seccomp.default_profile(), capabilities)
+    (directory / "rootfs").mkdir(exist_ok=True)
+    plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
+    plan.update(log=log, detach=detach, remove=remove)
+    # Before anything is made: whoever finds this directory knows what may have to be undone.
+    (directory / "config.json").write_bytes(spec.encode())
+    write_intent(directory, spec.namespace_types(), plan["cgroup"])
+    running = _submit(plan, [], (stdin, stdout, stderr), detached=detach)
+    return _await_start(running, spec.process.args[0], timeout)
+
+
+def execute(
+    state: State,
+    process: Process,
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    detach: bool = False,
+    profile: seccomp.Profile | None = None,
+    confined: bool = True,
+    timeout: float | None = None,
+) -> Running:
+    """Run a command in a container that runs.
+
+    Arguments and errors as for `launch`.
+
+    Raises:
+        ContainerStateError: The container has ended.
+    """
+    program = None
+    if confined:
+        capabilities = frozenset(process.capabilities.bounding)
+        program = seccomp.compile_profile(profile or seccomp.default_profile(), capabilities)
+    kinds = [kind for kind in _ENTERED if kind in state.namespaces]
+    plan: dict[str, Any] = {
+        "operation": "exec",
+        "process": compile_process(process, program),
+        "namespaces": sum(linux.NAMESPACE_FLAGS[kind] for kind in kinds),
+        "cgroup": state.cgroup,
+        "tty": process.terminal,
+        "detach": detach,
+    }
+    pidfd = state.open_pidfd()
+    try:
+        running = _submit(plan, [pidfd], (stdin, stdout, stderr), detached=detach)
+    finally:
+        os.close(pidfd)
+    return _await_start(running, process.args[0], timeout)
+
+
+def _submit(
+    plan: Mapping[str, object],
+    extra: Sequence[int],
+    stdio: Sequence[int | None],
+    *,
+    detached: bool,
+) -> Running:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        streams = [null if fd is None else fd for fd in stdio]
+        fds = [theirs.fileno(), *extra, *streams]
+        try:
+            _zygote.current().request(plan, fds)
+        except BrokenPipeError:  # killed since the last start: once more with a new one
+            _zygote.current().request(plan, fds)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(null)
+    return Running(ours, detached=detached)
+
+
+def _await_start(running: Running, command: str, timeout: float | None) -> Running:
+    channel = running._channel  # noqa: SLF001  (this function finishes its construction)
+    channel.settimeout(timeout)
+    try:
+        packet = wire.receive(channel)
+    except TimeoutError as error:
+        running.close()
+        raise TimeoutExpired(f"the container did not start within {timeout} seconds") from error
+    except BaseException:
+        running.close()
+        raise
+    channel.settimeout(None)
+    if packet is not None and packet[0] == "running":
+        assert isinstance(packet[1], int)
+        assert isinstance(packet[2], int)
+        running.pid, running.start_time = packet[1], packet[2]
+        return running
+    running.close()
+    if packet is None:
+        raise StartError("the container's monitor was killed while the container started")
+    _, step, code, text = packet
+    assert isinstance(code, int)
+    raise _start_error(str(step), code, str(text), command)
+
+
+def _start_error(step: str, code: int, text: str, command: str) -> Exception:
+    if step == "execute":
+        if code in (errno.ENOENT, errno.ENOTDIR):
+            return CommandNotFound(
+                f"cannot start {command!r}: {text}",
+                step=step,
+                remedy="check the command, its interpreter and PATH in the image",
+            )
+        return CommandNotExecutable(f"cannot start {command!r}: {text}", step=step)
+    if code in (errno.EPERM, errno.EACCES) and step.startswith(("clone", "enter", "mount")):
+        who = "an ordinary user" if is_rootless() else "this process"
+        return UnsupportedFeature(
+            f"the step {step!r} for {who}",
+            text,
+            remedy="`python -m pycontainer doctor` tells what this machine refuses",
+        )
+    return StartError(f"the container did not start: cannot {step}: {text}", step=step)

@@ -1,0 +1,202 @@
+"""From a runtime-spec document to a plan: plain data that the processes inside only carry out.
+
+A plan can be printed. Nothing in it needs parsing, looking up or deciding any more, so that between
+clone(2) and execve(2) there is as little Python as possible.
+"""
+
+from __future__ import annotations
+
+import functools
+import resource
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pycontainer._linux import capability, mount
+from pycontainer._linux.process import NAMESPACE_FLAGS
+from pycontainer.errors import SpecError, UnsupportedFeature
+from pycontainer.runtime import _defaults as docker
+from pycontainer.runtime._spec import is_rootless
+
+if TYPE_CHECKING:
+    from pycontainer.oci.runtime import Mount, Process, RuntimeSpec
+    from pycontainer.runtime.cgroups import CgroupPlan
+    from pycontainer.snapshots import RootfsPlan
+
+__all__ = ["boot_id", "compile_plan", "compile_process"]
+
+Plan = dict[str, Any]
+CgroupMounts = tuple[tuple[str, str, tuple[str, ...]], ...]
+
+_ATTRIBUTES = {
+    "ro": mount.RDONLY,
+    "nosuid": mount.NOSUID,
+    "nodev": mount.NODEV,
+    "noexec": mount.NOEXEC,
+    "strictatime": mount.STRICTATIME,
+}
+_DEFAULTS = frozenset(
+    ("rw", "suid", "dev", "exec", "relatime", "bind", "rbind", "private", "rprivate")
+)
+_FORMATS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+def compile_plan(
+    spec: RuntimeSpec,
+    rootfs: RootfsPlan,
+    directory: Path,
+    *,
+    cgroup: CgroupPlan,
+    seccomp: bytes | None,
+) -> Plan:
+    """Make a container's plan.
+
+    Args:
+        spec: What the container is.
+        rootfs: How its root file system is mounted.
+        directory: The container's own directory.
+        cgroup: What `pycontainer.runtime.cgroups.plan` made.
+        seccomp: The compiled system call filter, or None for none.
+
+    Raises:
+        SpecError: The document asks for what does not exist.
+        UnsupportedFeature: It asks for what an ordinary user cannot have.
+    """
+    kinds = spec.namespace_types()
+    unknown = kinds - set(NAMESPACE_FLAGS)
+    if unknown:
+        raise SpecError(f"unknown namespaces: {sorted(unknown)}", path="linux.namespaces")
+    # Entered by init once it is in its control group, which then is what it sees as the top.
+    flags = sum(NAMESPACE_FLAGS[kind] for kind in kinds - {"cgroup", "user"})
+    rootless = is_rootless()
+    return {
+        "operation": "start",
+        "namespaces": flags,
+        "cgroup_namespace": "cgroup" in kinds,
+        "rootfs": rootfs.to_wire(),
+        "directory": str(directory),
+        "mountpoint": str(directory / "rootfs"),
+        "mounts": [
+            entry
+            for entry in (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
+            if entry is not None
+        ],
+        "devices": [
+            {
+                "path": d.path,
+                "type": _FORMATS[d.type],
+                "mode": d.mode,
+                "major": d.major,
+                "minor": d.minor,
+                "uid": d.uid,
+                "gid": d.gid,
+            }
+            for d in spec.devices
+        ],
+        "bind_devices": rootless,
+        "links": [list(link) for link in docker.DEVICE_LINKS],
+        "loopback": "network" in kinds,
+        "hostname": spec.hostname if "uts" in kinds else "",
+        "domainname": spec.domainname,
+        "readonly": spec.root_readonly,
+        "readonly_paths": list(spec.readonly_paths),
+        "masked_paths": list(spec.masked_paths),
+        "sysctl": dict(spec.sysctl),
+        "process": compile_process(spec.process, seccomp),
+        "tty": spec.process.terminal,
+        "cgroup": cgroup.to_wire(),
+        "boot_id": boot_id(),
+    }
+
+
+def compile_process(process: Process, seccomp: bytes | None) -> Plan:
+    """Make the part of a plan that is one process; also what an exec sends.
+
+    Raises:
+        SpecError: It names limits or capabilities that do not exist.
+        UnsupportedFeature: It is to run as a user whom an ordinary user's containers do not have.
+    """
+    user, rootless = process.user, is_rootless()
+    if rootless and (user.uid or user.gid):
+        raise UnsupportedFeature(
+            f"user {user.uid}:{user.gid} in an ordinary user's container",
+            "its user namespace has only one user, root, who is you outside",
+            remedy="run as user 0, or run the program as root",
+        )
+    try:
+        capabilities = {
+            name: capability.mask(getattr(process.capabilities, name))
+            for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+        }
+    except ValueError as error:
+        raise SpecError(f"unknown capability: {error}", path="process.capabilities") from error
+    for entry in process.env:
+        if "=" not in entry.lstrip("=") or "\0" in entry:
+            raise SpecError(f"not a variable: {entry[:40]!r}", path="process.env")
+    return {
+        "args": list(process.args),
+        "env": dict(entry.split("=", 1) for entry in process.env),
+        "cwd": process.cwd,
+        "uid": user.uid,
+        "gid": user.gid,
+        "groups": list(user.additional_gids),
+        "may_set_groups": not rootless,
+        "capabilities": capabilities,
+        "rlimits": [[_limit(r.type), _value(r.soft), _value(r.hard)] for r in process.rlimits],
+        "no_new_privileges": process.no_new_privileges,
+        "oom_score_adj": process.oom_score_adj,
+        "seccomp": seccomp,
+    }
+
+
+def _limit(name: str) -> int:
+    number = getattr(resource, name, None)
+    if not name.startswith("RLIMIT_") or not isinstance(number, int):
+        raise SpecError(f"unknown resource limit {name!r}", path="process.rlimits")
+    return number
+
+
+def _value(limit: int) -> int:
+    """The document writes "no limit" as the largest unsigned number."""
+    return resource.RLIM_INFINITY if limit >= 1 << 63 else limit
+
+
+def _compile_mount(entry: Mount, groups: CgroupMounts, *, rootless: bool) -> Plan | None:
+    attributes, options, recursive = 0, [], True
+    for option in entry.options:
+        if option in _ATTRIBUTES:
+            attributes |= _ATTRIBUTES[option]
+        elif option in ("bind", "rbind"):
+            recursive = option == "rbind"
+        elif option not in _DEFAULTS:
+            key, equals, value = option.partition("=")
+            options.append((key, value if equals else None))
+    if entry.type == "bind" or "bind" in entry.options or "rbind" in entry.options:
+        return {
+            "kind": "bind",
+            "source": entry.source,
+            "target": entry.destination,
+            "attributes": attributes,
+            "recursive": recursive,
+        }
+    if entry.type == "cgroup":
+        if not groups:
+            return None
+        wire = [[name, kind, list(flags)] for name, kind, flags in groups]
+        return {"kind": "cgroup", "target": entry.destination, "groups": wire}
+    if entry.type == "devpts" and rootless:
+        options = [(key, value) for key, value in options if key != "gid"]  # not a mapped group
+    if entry.type == "tmpfs":
+        options.append(("source", entry.source or "tmpfs"))
+    return {
+        "kind": entry.type,
+        "target": entry.destination,
+        "attributes": attributes,
+        "options": options,
+    }
+
+
+@functools.cache
+def boot_id() -> str:
+    """Which boot of this machine this is: pids and start times mean nothing in another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

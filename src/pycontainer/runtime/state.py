@@ -1,0 +1,192 @@
+"""What a container's directory says of it, read from any process."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from pycontainer._linux import process as linux
+from pycontainer.errors import ContainerStateError
+from pycontainer.runtime._inside import wire
+from pycontainer.runtime.plan import boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+__all__ = [
+    "Exit",
+    "State",
+    "is_watched",
+    "open_control",
+    "read_exit",
+    "read_state",
+    "request_deletion",
+    "write_intent",
+]
+
+
+_INTENT = "plan.json"
+
+
+@frozen
+class State:
+    """A container that was started.
+
+    Attributes:
+        pid: Of its init, seen from the host.
+        start_time: When that began, in clock ticks since boot; with the pid it is unique.
+        monitor: Pid of its monitor.
+        started_at: Seconds since the epoch.
+        boot: The boot that it belongs to.
+        namespaces: Kinds of namespace it has of its own.
+        cgroup: The plan of its control group.
+    """
+
+    pid: int
+    start_time: int
+    monitor: int
+    started_at: float
+    boot: str
+    namespaces: frozenset[str]
+    cgroup: dict[str, Any]
+
+    @property
+    def alive(self) -> bool:
+        """Whether its init still runs."""
+        if self.boot != boot_id():
+            return False
+        try:
+            return linux.start_time(self.pid) == self.start_time and not _is_zombie(self.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def open_pidfd(self) -> int:
+        """A pidfd of its init.
+
+        Raises:
+            ContainerStateError: It has ended.
+        """
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            fd = -1
+        if fd < 0 or not self.alive:
+            if fd >= 0:
+                os.close(fd)
+            raise ContainerStateError("the container has ended")
+        return fd
+
+
+@frozen
+class Exit:
+    """How a container ended.
+
+    Attributes:
+        exit_code: 128 + n after signal n.
+        oom_killed: Whether the kernel killed something of it for want of memory.
+        finished_at: Seconds since the epoch.
+    """
+
+    exit_code: int
+    oom_killed: bool
+    finished_at: float
+
+
+def write_intent(directory: Path, namespaces: Iterable[str], cgroup: Mapping[str, Any]) -> None:
+    """Write down what a container will have, before it has any of it."""
+    group = {name: value for name, value in cgroup.items() if name != "device_program"}
+    document = {"namespaces": sorted(namespaces), "cgroup": group}
+    (directory / _INTENT).write_text(json.dumps(document))
+
+
+def read_state(directory: Path) -> State | None:
+    """The state that the monitor wrote when the container ran; None before."""
+    document = _read(directory / "state.json")
+    if document is None:
+        return None
+    plan = _read(directory / _INTENT) or {}
+    return State(
+        document["pid"],
+        document["start_time"],
+        document["monitor"],
+        document["started_at"],
+        document["boot_id"],
+        frozenset(plan.get("namespaces", ())),
+        plan.get("cgroup", {}),
+    )
+
+
+def read_exit(directory: Path) -> Exit | None:
+    """How the container ended; None if it has not, or nobody could tell."""
+    document = _read(directory / "exit.json")
+    if document is None:
+        return None
+    return Exit(document["exit_code"], document["oom_killed"], document["finished_at"])
+
+
+def is_watched(directory: Path) -> bool:
+    """Whether a monitor looks after the container: whether somebody holds its lock."""
+    try:
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+def open_control(directory: Path) -> socket.socket | None:
+    """A connection to the container's monitor; None if there is none.
+
+    The path goes through a descriptor: names of sockets may not be longer than 107 bytes.
+    """
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        control.close()
+        return None
+    try:
+        control.connect(f"/proc/self/fd/{fd}/control.sock")
+    except (FileNotFoundError, ConnectionRefusedError):
+        control.close()
+        return None
+    finally:
+        os.close(fd)
+    return control
+
+
+def request_deletion(control: socket.socket, timeout: float) -> None:
+    """Have the monitor end the container and remove its directory; wait until it has.
+
+    Raises:
+        TimeoutError: It has not within that many seconds.
+    """
+    control.settimeout(timeout)
+    wire.send(control, "delete")
+    while wire.receive(control) is not None:
+        pass
+
+
+def _is_zombie(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        stat = file.read()
+    return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] in (b"Z", b"X")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
