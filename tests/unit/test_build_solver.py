@@ -18,7 +18,7 @@ from pycontainer.build._events import (
     VertexLog,
     VertexStarted,
 )
-from pycontainer.build._graph import Layer, Result, Source, State, Step, Vertex, depth_first
+from pycontainer.build._graph import Layer, Result, Source, State, Step, Task, Vertex, depth_first
 from pycontainer.build._solver import Solver
 from pycontainer.build._work import Cancellation, Cancelled, Work, default_epoch
 from pycontainer.content import Store
@@ -52,20 +52,31 @@ class Write(Step):
     def definition(self) -> object:
         return self.text
 
-    def keys(self, base: State, others: Sequence[Result], work: Work) -> Iterator[object]:
-        chains = [other.chain_id for other in others if isinstance(other, State)]
-        yield [self.text, base.chain_id, chains]
-
-    def execute(self, base: State, others: Sequence[Result], work: Work) -> Layer | None:
-        self.action(work)
-        with work.store.blobs.writer() as blob:
-            blob.write(self.text.encode())
-            digest = blob.commit()
-        descriptor = Descriptor(media_types.OCI_LAYER, digest, len(self.text))
-        return Layer(descriptor, digest)
+    def task(self, base: State, others: Sequence[Result], work: Work) -> Task:
+        return WriteTask(self, base, others, work)
 
     def apply(self, base: State, layer: Layer | None, work: Work) -> State:
         return base.after(work.history(self.title), layer=layer)
+
+
+@frozen
+class WriteTask(Task):
+    step: Write
+    base: State
+    others: Sequence[Result]
+    work: Work
+
+    def cache_keys(self) -> Iterator[object]:
+        chains = [other.chain_id for other in self.others if isinstance(other, State)]
+        yield [self.step.text, self.base.chain_id, chains]
+
+    def execute(self) -> Layer | None:
+        self.step.action(self.work)
+        text = self.step.text
+        with self.work.store.blobs.writer() as blob:
+            blob.write(text.encode())
+            digest = blob.commit()
+        return Layer(Descriptor(media_types.OCI_LAYER, digest, len(text)), digest)
 
 
 @pytest.fixture
@@ -305,11 +316,15 @@ def test_an_entry_whose_blob_is_gone_is_a_miss(store: Store) -> None:
 
 
 def test_a_step_without_a_layer_is_cached_too(store: Store) -> None:
+    class TouchTask(WriteTask):
+        def execute(self) -> Layer | None:
+            self.step.action(self.work)
+            return None
+
     @frozen
     class Touch(Write):
-        def execute(self, base: State, others: Sequence[Result], work: Work) -> Layer | None:
-            self.action(work)
-            return None
+        def task(self, base: State, others: Sequence[Result], work: Work) -> Task:
+            return TouchTask(self, base, others, work)
 
     done: list[str] = []
     target = Vertex(Touch("a", lambda work: done.append("a")), (Vertex(Nothing()),))
@@ -330,11 +345,16 @@ def test_a_later_key_finds_the_layer_and_teaches_the_earlier(store: Store) -> No
         def definition(self) -> object:
             return [self.text, self.cheap]
 
-        def keys(self, base: State, others: Sequence[Result], work: Work) -> Iterator[object]:
+        def task(self, base: State, others: Sequence[Result], work: Work) -> Task:
+            return TwoKeysTask(self, base, others, work)
+
+    class TwoKeysTask(WriteTask):
+        def cache_keys(self) -> Iterator[object]:
+            assert isinstance(self.step, TwoKeys)
             asked.append("cheap")
-            yield ["cheap", self.cheap]
+            yield ["cheap", self.step.cheap]
             asked.append("dear")
-            yield ["dear", self.text]
+            yield ["dear", self.step.text]
 
     done: list[str] = []
     first = TwoKeys("a", lambda work: done.append("a"), cheap="one")

@@ -12,7 +12,7 @@ from typing_extensions import override
 from pycontainer.build._graph import Layer, Result, State, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pycontainer.build._work import Work
     from pycontainer.oci import ContainerConfig
@@ -43,14 +43,8 @@ class Configure(Step):
         """The changed config."""
 
     @override
-    def keys(self, base: State, others: Sequence[Result], work: Work) -> Iterator[object]:
-        """None: the step is its own result."""
-        return iter(())
-
-    @override
-    def execute(self, base: State, others: Sequence[Result], work: Work) -> Layer | None:
-        """No file changes."""
-        return None
+    def task(self, base: State, others: Sequence[Result], work: Work) -> None:
+        """None: no file changes."""
 
     @override
     def apply(self, base: State, layer: Layer | None, work: Work) -> State:

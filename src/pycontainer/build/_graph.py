@@ -30,6 +30,7 @@ __all__ = [
     "Source",
     "State",
     "Step",
+    "Task",
     "Vertex",
     "canonical",
     "depth_first",
@@ -130,21 +131,33 @@ class Source(Operation):
 class Step(Operation):
     """Adds at most one layer to the state that is its vertex's first input.
 
-    Of the three methods `apply` alone shapes the result, so that a layer from the cache and one just
-    made end in the same image.
+    A layer from the cache and one just made end in the same image, because `apply` alone shapes it.
     """
 
     @abstractmethod
-    def keys(self, base: State, others: Sequence[Result], work: Work) -> Iterator[object]:
-        """What the step's layer depends on: keys for the cache, cheapest first.
-
-        Any one of them decides what the layer will be. A later one is asked for only if the cache does
-        not know the earlier ones; a step that gives none is never cached.
+    def task(self, base: State, others: Sequence[Result], work: Work) -> Task | None:
+        """What there is to do for the layer; None where a step changes no files.
 
         Args:
             base: The state that the step continues.
             others: What its vertex's further inputs gave.
             work: The build's surroundings.
+        """
+
+    @abstractmethod
+    def apply(self, base: State, layer: Layer | None, work: Work) -> State:
+        """The state after the step; depends on nothing but the arguments."""
+
+
+class Task(ABC):
+    """The making of one layer, which the cache may spare."""
+
+    @abstractmethod
+    def cache_keys(self) -> Iterator[object]:
+        """What the layer depends on, cheapest first.
+
+        Any one of the keys decides what the layer will be. A later one is asked for only if the cache
+        does not know the earlier ones.
 
         Returns:
             Plain values that JSON knows. The solver adds the operation's class, the epoch and the
@@ -152,12 +165,8 @@ class Step(Operation):
         """
 
     @abstractmethod
-    def execute(self, base: State, others: Sequence[Result], work: Work) -> Layer | None:
-        """Do the work and store its layer; None if no file changes."""
-
-    @abstractmethod
-    def apply(self, base: State, layer: Layer | None, work: Work) -> State:
-        """The state after the step; depends on nothing but the arguments."""
+    def execute(self) -> Layer | None:
+        """Do the work and store the layer; None if no file changed. Called after all `cache_keys`."""
 
 
 @frozen(eq=False)

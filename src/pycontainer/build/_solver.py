@@ -14,7 +14,7 @@ import attrs
 
 from pycontainer.build._cache import BuildCache, cache_key
 from pycontainer.build._events import VertexCached, VertexFinished, VertexLog, VertexStarted
-from pycontainer.build._graph import Result, Source, State, Step, Vertex, depth_first
+from pycontainer.build._graph import Source, State, Vertex, depth_first
 from pycontainer.errors import TimeoutExpired
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from pycontainer.build._events import Event, Progress
-    from pycontainer.build._graph import Layer
+    from pycontainer.build._graph import Layer, Result, Task
     from pycontainer.build._work import Work
     from pycontainer.oci import Digest
 
@@ -99,7 +99,8 @@ class Solver:
                 return operation.load(work)
             base, *others = inputs
             assert isinstance(base, State), f"{vertex.title} does not continue an image"
-            layer = self._layer(vertex, operation, base, others, work)
+            task = operation.task(base, others, work)
+            layer = None if task is None else self._layer(vertex, task)
             return operation.apply(base, layer, work)
         except BaseException as failure:
             error = str(failure) or type(failure).__name__
@@ -108,22 +109,22 @@ class Solver:
             seconds = time.monotonic() - started
             self._tell(VertexFinished(vertex.digest, vertex.title, seconds, error))
 
-    def _layer(
-        self, vertex: Vertex, step: Step, base: State, others: Sequence[Result], work: Work
-    ) -> Layer | None:
-        """The step's layer, from the cache or by execution."""
+    def _layer(self, vertex: Vertex, task: Task) -> Layer | None:
+        """The task's layer, from the cache or by execution."""
+        work, title = self._work, vertex.title
         missed: list[Digest] = []
-        for material in step.keys(base, others, work):
-            key = cache_key(type(step).__name__, work.epoch, work.compression.value, material)
+        for material in task.cache_keys():
+            kind = type(vertex.operation).__name__
+            key = cache_key(kind, work.epoch, work.compression.value, material)
             found = self._cache.lookup(key) if self._use_cache else None
             if found is not None:
-                self._cache.record(missed, vertex.title, found.layer)
-                self._tell(VertexCached(vertex.digest, vertex.title))
+                self._cache.record(missed, title, found.layer)
+                self._tell(VertexCached(vertex.digest, title))
                 return found.layer
             missed.append(key)
         work.cancellation.check()
-        layer = step.execute(base, others, work)
-        self._cache.record(missed, vertex.title, layer)
+        layer = task.execute()
+        self._cache.record(missed, title, layer)
         return layer
 
     def _log(self, vertex: Vertex, stream: Literal["stdout", "stderr"], text: str) -> None:
