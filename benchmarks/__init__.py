@@ -1,0 +1,1 @@
+"""Measures pycontainer and another program side by side: ``python -m benchmarks --list``."""

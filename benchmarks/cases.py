@@ -1,0 +1,104 @@
+"""Compares pycontainer with another program, each doing the same work in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pycontainer as pc
+from benchmarks import peers
+from benchmarks.measure import Side, case
+from pycontainer.content import Store, remove_tree
+from pycontainer.layers import unpack
+
+__all__: list[str] = []
+
+Pair = tuple[Side, Side]
+
+
+@contextlib.contextmanager
+def _image(directory: Path) -> Iterator[pc.Image]:
+    """Import the Debian system into a store of its own."""
+    with Store.open(directory / "store") as store:
+        yield pc.Image.import_rootfs(peers.minbase(), store=store)
+
+
+@case("Start to exit of /bin/true", rounds=50, cpu=False)
+@contextlib.contextmanager
+def start_exit(directory: Path) -> Iterator[Pair]:
+    """A container is made, runs one program and is removed.
+
+    `pc.run` mounts an overlay on the image and isolates as Docker does by default; `runc run` works
+    directly on an unpacked tree, with the isolation that `runc spec` proposes.
+    """
+    rootfs = peers.tree(peers.minbase(), directory / "rootfs")
+    bundle = peers.runc_bundle(directory / "bundle", rootfs, ["/bin/true"])
+
+    def run() -> None:
+        pc.run(image, ["/bin/true"], check=True, store=image.store)
+
+    def runc() -> None:
+        peers.call("runc", "run", "--bundle", bundle, f"benchmark-{uuid.uuid4().hex[:8]}")
+
+    with _image(directory) as image:
+        yield Side("pycontainer", run), Side("runc", runc)
+
+
+@case("One more process in a running container", rounds=50, cpu=False)
+@contextlib.contextmanager
+def execute(directory: Path) -> Iterator[Pair]:
+    """`Container.exec` against `runc exec`, each executing `/bin/true` and waiting for its end."""
+    rootfs = peers.tree(peers.minbase(), directory / "rootfs")
+    bundle = peers.runc_bundle(directory / "bundle", rootfs, ["sleep", "600"])
+    with (
+        _image(directory) as image,
+        pc.Container.start(image, ["sleep", "600"], store=image.store) as container,
+        peers.runc_container(bundle) as name,
+    ):
+        yield (
+            Side("pycontainer", lambda: container.exec(["/bin/true"], check=True)),
+            Side("runc", lambda: peers.call("runc", "exec", name, "/bin/true")),
+        )
+
+
+@case("Unpack a layer", rounds=10)
+@contextlib.contextmanager
+def extract(directory: Path) -> Iterator[Pair]:
+    """A gzip layer of 170 MB and 9,000 files becomes a directory.
+
+    Here pycontainer also computes the digests of the blob and of the tar, which GNU tar does not.
+    """
+    layer = directory / "layer.tar.gz"
+    with layer.open("wb") as file:
+        subprocess.run(["gzip", "-6", "-c", peers.minbase()], stdout=file, check=True)
+    root = directory / "root"
+
+    def ours() -> None:
+        with layer.open("rb") as source:
+            unpack(source, root)
+
+    yield (
+        Side("pycontainer", ours, before=root.mkdir, after=lambda: remove_tree(root)),
+        Side(
+            "GNU tar",
+            lambda: peers.call("tar", "-xzf", layer, "-C", root),
+            before=root.mkdir,
+            after=lambda: remove_tree(root),
+        ),
+    )
+
+
+@case("A program that imports the library", rounds=20)
+@contextlib.contextmanager
+def import_time(_directory: Path) -> Iterator[Pair]:
+    """A fresh interpreter that imports the library and looks up what runs a container."""
+
+    def program(code: str) -> Side:
+        name = code.split()[1].rstrip(";")
+        return Side(name, lambda: peers.call(sys.executable, "-c", code))
+
+    yield program("import pycontainer; pycontainer.run"), program("import docker; docker.from_env")
