@@ -26,9 +26,8 @@ __all__ = ["RegistryServer", "serve"]
 _log = logging.getLogger("pycontainer.registry")
 
 _WORKERS: Final = 8
-_CHUNK: Final = 256 << 10
-_ANY_SIZE: Final = 1 << 62
 _BACKLOG: Final = 128
+_DEFER_SECONDS: Final = 5
 
 
 def serve(
@@ -62,6 +61,9 @@ def _listen(address: tuple[str, int]) -> socket.socket:
             remedy="port 0 takes a free port",
         ) from error
     sock.setblocking(False)
+    # A connection is accepted with its first bytes, which `_http` looks at.
+    if hasattr(socket, "TCP_DEFER_ACCEPT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
     return sock
 
 
@@ -153,43 +155,16 @@ class _Loop:
 
     async def _main(self) -> None:
         try:
-            from tornado.httpserver import HTTPServer
-            from tornado.web import Application
-
-            from pycontainer.registry._handlers import ROUTES, NotFoundHandler, Service
+            from pycontainer.registry import _http
         except ImportError as error:
             raise UnsupportedFeature(
                 "serving a registry", f"{error}", remedy="pip install 'pycontainer[server]'"
             ) from error
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         with ThreadPoolExecutor(_WORKERS, "pycontainer-registry") as workers:
-            service = Service(self._storage, workers)
-            application = Application(
-                [(pattern, handler, {"service": service}) for pattern, handler in ROUTES],
-                default_handler_class=NotFoundHandler,
-                default_handler_args={"service": service},
-                log_function=_log_request,
-            )
-            server = HTTPServer(application, chunk_size=_CHUNK, max_body_size=_ANY_SIZE)
-            service.http = server
-            server.add_sockets([self._sock])
+            service = _http.start(self._storage, workers, self._sock)
             self._started.set()
             try:
                 await self._stop.wait()
             finally:
                 await service.stop()
-
-
-def _log_request(handler: object) -> None:
-    from tornado.web import RequestHandler
-
-    assert isinstance(handler, RequestHandler)
-    request = handler.request
-    _log.debug(
-        "%s %s %s %d %.1f ms",
-        request.remote_ip,
-        request.method,
-        request.uri,
-        handler.get_status(),
-        1000 * request.request_time(),
-    )

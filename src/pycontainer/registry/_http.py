@@ -1,0 +1,97 @@
+"""The HTTP server around the handlers: Tornado's, set up for bodies of any size."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Final
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
+from tornado.web import Application
+
+from pycontainer.registry._handlers import ROUTES, NotFoundHandler, Service
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from tornado.iostream import IOStream
+    from tornado.web import RequestHandler
+
+    from pycontainer.registry._storage import Storage
+
+__all__ = ["start"]
+
+_log = logging.getLogger("pycontainer.registry")
+
+_CHUNK: Final = 256 << 10
+_ANY_SIZE: Final = 1 << 62
+_TLS_HANDSHAKE: Final = b"\x16"
+_NO_TLS: Final = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"This registry speaks plain HTTP.\n"
+)
+
+
+def start(storage: Storage, workers: Executor, sock: socket.socket) -> Service:
+    """Serve a storage at a listening socket on the running event loop, until `Service.stop`."""
+    service = Service(storage, workers)
+    application = Application(
+        [(pattern, handler, {"service": service}) for pattern, handler in ROUTES],
+        default_handler_class=NotFoundHandler,
+        default_handler_args={"service": service},
+        log_function=_log_request,
+    )
+    server = _PlainServer(application, chunk_size=_CHUNK, max_body_size=_ANY_SIZE)
+    server.service = service
+    server.add_sockets([sock])
+    service.http = server
+    return service
+
+
+class _PlainServer(HTTPServer):
+    """Turns TLS clients away at once.
+
+    Clients that may fall back to plain HTTP try TLS first. An HTTP parser waits for the end of a
+    line in their greeting, they for an answer to it: Go's give up after ten seconds.
+    """
+
+    service: Service
+
+    def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
+        if _first_byte(stream.socket) == _TLS_HANDSHAKE:
+            self.service.spawn(_turn_away(stream))
+        else:
+            super().handle_stream(stream, address)
+
+
+async def _turn_away(stream: IOStream) -> None:
+    """Say in HTTP, of which a TLS client understands as much, that this is HTTP."""
+    try:
+        # What is left unread when a socket is closed makes a reset out of the answer.
+        await stream.read_bytes(_CHUNK, partial=True)
+        await stream.write(_NO_TLS)
+    except StreamClosedError:
+        _log.debug("a TLS client left before it was turned away")
+    finally:
+        stream.close()
+
+
+def _first_byte(sock: socket.socket) -> bytes:
+    """The first byte that has come, without taking it; none if nothing has come."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return b""
+
+
+def _log_request(handler: RequestHandler) -> None:
+    request = handler.request
+    _log.debug(
+        "%s %s %s %d %.1f ms",
+        request.remote_ip,
+        request.method,
+        request.uri,
+        handler.get_status(),
+        1000 * request.request_time(),
+    )
