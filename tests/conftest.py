@@ -65,6 +65,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYCONTAINER_HOME", str(path))
         yield path
+        if content := sys.modules.get("pycontainer.content"):
+            content.Store.default().close()
+    if zygote := sys.modules.get("pycontainer.runtime._zygote"):
+        zygote._at_exit()
 
 
 @pytest.fixture

@@ -77,11 +77,15 @@ def open_files() -> Counter[str]:
     """Return what this process's descriptors lead to, and how many lead there."""
     if not _LINUX:
         return Counter()
-    targets: Counter[str] = Counter()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            targets[os.readlink(f"/proc/self/fd/{name}")] += 1
-    return Counter({t: n for t, n in targets.items() if not t.startswith(f"/proc/{os.getpid()}/")})
+    own = f"/proc/{os.getpid()}/"  # the directory that is being read
+    return Counter(target for target in _targets("self") if not target.startswith(own))
+
+
+def _targets(process: str) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{process}/fd"):
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"/proc/{process}/fd/{name}")
 
 
 def _read(path: str) -> str:
@@ -109,6 +113,7 @@ def _processes(mark: str, base: str, *, strict: bool) -> Iterator[tuple[int, str
             marked in _read(f"/proc/{name}/environ").split("\0")
             or base in command
             or (apart and base in _read(f"/proc/{name}/mountinfo"))
+            or ("pycontainer" in command and any(base in target for target in _targets(name)))
             or (strict and (apart or "pycontainer" in command))
         ):
             started = stat.rpartition(")")[2].split()[19]
