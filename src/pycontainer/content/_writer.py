@@ -1,0 +1,177 @@
+"""Writing a blob so that it appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from pycontainer.content._locked import create_locked
+from pycontainer.errors import ContentError, DigestMismatch, SizeMismatch
+from pycontainer.oci import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from pycontainer.oci import Descriptor
+
+__all__ = ["PARTIAL", "BlobWriter", "sync_directory"]
+
+PARTIAL = ".partial"
+"""Ending of the names of unfinished blobs; those begin with a dot."""
+
+
+class BlobWriter:
+    """A blob being written: nothing of it is seen until `commit`; without that it vanishes.
+
+    Not for several threads at once. `BlobDir.writer` makes one.
+
+    Args:
+        directory: Where the bytes are collected: on the file system on which the blob will be.
+        expected: What the blob has to become.
+        hashing: Whether the digest is computed here; else `commit` must be told it.
+        install: Gives the synced temporary file its place, from the file, the digest and the size.
+
+    Attributes:
+        size: How many bytes were written so far.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        expected: Descriptor | None,
+        *,
+        hashing: bool,
+        install: Callable[[Path, Digest, int], None],
+    ) -> None:
+        self.size = 0
+        self._expected = expected
+        self._install = install
+        self._algorithm = "sha256" if expected is None else expected.digest.algorithm
+        self._hash = hashlib.new(self._algorithm) if hashing else None
+        self._path = directory / f".{secrets.token_hex(12)}{PARTIAL}"
+        with self._naming_failures():
+            directory.mkdir(parents=True, exist_ok=True)
+            # The lock tells sweepers that the file has a writer; it ends with the descriptor.
+            self._file = open(create_locked(self._path, 0o644), "wb", buffering=0)  # noqa: SIM115
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what was written so far.
+
+        Raises:
+            ValueError: This writer does not compute it.
+        """
+        if self._hash is None:
+            raise ValueError("this writer was told not to hash")
+        return Digest(self._algorithm, self._hash.hexdigest())
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append bytes.
+
+        Raises:
+            SizeMismatch: More than expected have come.
+            ContentError: They cannot be written.
+        """
+        view = memoryview(data).cast("B")
+        total = len(view)
+        if self._expected is not None and self.size + total > self._expected.size:
+            raise SizeMismatch(
+                f"blob {self._expected.digest} should have {self._expected.size} bytes, "
+                f"at least {self.size + total} have come"
+            )
+        if self._hash is not None:
+            self._hash.update(view)
+        with self._naming_failures():
+            while view:
+                view = view[self._file.write(view) :]
+        self.size += total
+        return total
+
+    def fileno(self) -> int:
+        """The temporary file's descriptor, for calls such as copy_file_range(2)."""
+        return self._file.fileno()
+
+    def commit(self, digest: Digest | None = None, size: int | None = None) -> Digest:
+        """Make the blob permanent. That there is such a blob already is fine.
+
+        Args:
+            digest: What it must be; a writer that does not hash takes it at its word.
+            size: How many bytes it must have.
+
+        Returns:
+            The blob's digest.
+
+        Raises:
+            DigestMismatch: The bytes are others than expected.
+            SizeMismatch: There are fewer or more of them.
+            ContentError: They cannot be written.
+            ValueError: The writer was used up before, or nobody knows the digest.
+        """
+        if self._file.closed:
+            raise ValueError("this writer is closed")
+        with self._naming_failures():
+            self.size = os.fstat(self._file.fileno()).st_size
+        found = self._check(digest, size)
+        with self._naming_failures():
+            os.fsync(self._file.fileno())
+            # Still open, so that the lock protects the file until it has its name.
+            self._install(self._path, found, self.size)
+            self._file.close()
+        return found
+
+    def _check(self, digest: Digest | None, size: int | None) -> Digest:
+        found = digest if self._hash is None else self.digest
+        if found is None:
+            raise ValueError("a writer that does not hash must be told the digest")
+        promises = [(digest, size)]
+        if self._expected is not None:
+            promises.append((self._expected.digest, self._expected.size))
+        for promised, length in promises:
+            if length is not None and length != self.size:
+                raise SizeMismatch(
+                    f"blob {promised or found} should have {length} bytes, found {self.size}"
+                )
+        for promised, _ in promises:
+            if promised is not None and promised != found:
+                raise DigestMismatch(f"blob should be {promised}, its bytes are {found}")
+        return found
+
+    def close(self) -> None:
+        """Discard what is not committed."""
+        if not self._file.closed:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _naming_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ContentError(
+                f"cannot write a blob in {self._path.parent}: {error.strerror}"
+            ) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was renamed into a directory survive a crash of the machine."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
