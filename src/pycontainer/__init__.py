@@ -7,25 +7,62 @@ nothing and pulls in no optional dependency (PEP 562).
 # `typing` is not imported: the container launcher loads this package too and counts each millisecond.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pycontainer import errors
+    from pycontainer.build import Builder
+    from pycontainer.containers import Completed, Container, LogLine, Mount, Process, Volume, run
+    from pycontainer.content import Store
     from pycontainer.errors import Error
+    from pycontainer.images import Image, Registry
+    from pycontainer.oci import Digest, Platform, Reference
 
 __all__ = [
+    "Builder",
+    "Completed",
+    "Container",
+    "Digest",
     "Error",
+    "Image",
+    "LogLine",
+    "Mount",
+    "Platform",
+    "Process",
+    "Reference",
+    "Registry",
+    "Store",
+    "Volume",
+    "errors",
+    "run",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Builder": "build",
+    "Completed": "containers",
+    "Container": "containers",
+    "Digest": "oci",
     "Error": "errors",
+    "Image": "images",
+    "LogLine": "containers",
+    "Mount": "containers",
+    "Platform": "oci",
+    "Process": "containers",
+    "Reference": "oci",
+    "Registry": "images",
+    "Store": "content",
+    "Volume": "containers",
+    "run": "containers",
 }
 
 
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
-    if home is None:
+    if home is None and name != "errors":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if home is None:
+        return import_module(f"{__name__}.{name}")
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value

@@ -81,7 +81,7 @@ def _load(program: bytes) -> int:
         try:
             return _bpf(_PROG_LOAD, load, "load a device filter")
         except OSError:
-            said = log.value.decode("ascii", "replace").strip()
+            said = "; ".join(log.value.decode("ascii", "replace").splitlines())
             if not said:
                 raise
             text = f"{os.strerror(error.errno or 0)}; the verifier says: {said}"

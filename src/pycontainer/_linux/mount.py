@@ -94,7 +94,7 @@ def mount(
     flags: int = 0,
     data: str | bytes | None = None,
 ) -> None:
-    """mount(2), for what the descriptor calls cannot do and for kernels without them."""
+    """Mount by path, for what the descriptor calls cannot do and for kernels without them (mount(2))."""
     arguments = [None if x is None else encode(x) for x in (source, target, kind, data)]
     if _mount(arguments[0], arguments[1], arguments[2], flags, arguments[3]) < 0:
         code = ctypes.get_errno()
@@ -204,5 +204,8 @@ def set_attributes(
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """pivot_root(2); with both ``.`` the old root is stacked on the new one, ready to detach."""
+    """Change the root (pivot_root(2)).
+
+    With ``.`` for both, the old root is stacked on the new one, ready to be detached.
+    """
     syscall(NUMBERS["pivot_root"], encode(new_root), encode(put_old), what="pivot_root")

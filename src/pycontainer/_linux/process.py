@@ -99,12 +99,12 @@ def clone3(flags: int, *, cgroup: int = -1) -> tuple[int, int]:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
+    """Leave namespaces for new ones (unshare(2))."""
     syscall(NUMBERS["unshare"], flags, what=f"unshare {flags:#x}")
 
 
 def setns(fd: int, flags: int) -> None:
-    """setns(2); with a pidfd all namespaces named by `flags` are joined at once."""
+    """Join namespaces (setns(2)); with a pidfd all that `flags` name at once."""
     syscall(NUMBERS["setns"], fd, flags, what=f"setns {flags:#x}")
 
 

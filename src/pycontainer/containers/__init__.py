@@ -1,5 +1,12 @@
-"""The room `containers`."""
+"""Containers as programs use them: started, looked after, gone without a trace."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pycontainer.containers._container import Container
+from pycontainer.containers._logs import LogLine
+from pycontainer.containers._mount import Mount
+from pycontainer.containers._process import Completed, Process
+from pycontainer.containers._run import run
+from pycontainer.containers._volume import Volume
+
+__all__ = ["Completed", "Container", "LogLine", "Mount", "Process", "Volume", "run"]

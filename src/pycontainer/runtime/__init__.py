@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.launcher import Running, execute, launch
+    from pycontainer.runtime.recovery import finish
     from pycontainer.runtime.state import (
         Exit,
         State,
@@ -30,6 +31,7 @@ __all__ = [
     "default_process",
     "default_spec",
     "execute",
+    "finish",
     "is_rootless",
     "is_watched",
     "launch",
@@ -49,6 +51,7 @@ _HOMES = {
     "default_process": "_spec",
     "default_spec": "_spec",
     "execute": "launcher",
+    "finish": "recovery",
     "is_rootless": "_spec",
     "is_watched": "state",
     "launch": "launcher",

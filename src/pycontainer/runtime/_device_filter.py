@@ -74,8 +74,8 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
 def v1_writes(rules: Sequence[DeviceRule]) -> list[tuple[str, str]]:
     """The same for the v1 controller: file names and what to write there, in order."""
     writes = []
-    for rule in rules:
-        _check(rule)
+    for i, rule in enumerate(rules):
+        _check(rule, i)
         major, minor = ("*" if _any(n) else str(n) for n in (rule.major, rule.minor))
         text = "a" if rule.type == "a" else f"{rule.type} {major}:{minor} {rule.access}"
         writes.append(("devices.allow" if rule.allow else "devices.deny", text))
@@ -85,8 +85,8 @@ def v1_writes(rules: Sequence[DeviceRule]) -> list[tuple[str, str]]:
 def _exceptions(rules: Sequence[DeviceRule]) -> tuple[bool, dict[_Key, int]]:
     """The default after all rules, and the accesses that are excepted from it."""
     allow, exceptions = True, dict[_Key, int]()
-    for rule in rules:
-        access = _check(rule)
+    for i, rule in enumerate(rules):
+        access = _check(rule, i)
         if rule.type == "a":
             allow = rule.allow
             exceptions.clear()
@@ -109,14 +109,16 @@ def _any(number: int | None) -> bool:
     return number is None or number == -1  # runc writes -1
 
 
-def _check(rule: DeviceRule) -> int:
+def _check(rule: DeviceRule, index: int) -> int:
+    """The bits of a rule's access, if the rule makes sense."""
+    at = f"linux.resources.devices[{index}]"
     if rule.type != "a" and rule.type not in _TYPES:
-        raise SpecError(f"{rule.type!r} is not a type of device rules (a, b, c)")
+        raise SpecError(f"{rule.type!r} is not a type of device rules (a, b, c)", path=f"{at}.type")
     if not rule.access or set(rule.access) - set(_ACCESS):
-        raise SpecError(f"{rule.access!r} is not an access to devices (some of r, w, m)")
-    for number in (rule.major, rule.minor):
+        raise SpecError(f"{rule.access!r} is not an access (some of r, w, m)", path=f"{at}.access")
+    for name, number in (("major", rule.major), ("minor", rule.minor)):
         if number is not None and not -1 <= number < 2**31:
-            raise SpecError(f"{number} is not a device number")
+            raise SpecError(f"{number} is not a device number", path=f"{at}.{name}")
     return sum(_ACCESS[letter] for letter in set(rule.access))
 
 

@@ -49,7 +49,7 @@ class Zygote:
         arguments = [package_root, str(theirs.fileno()), str(os.getpid()), user_namespace]
         protected = _protected_interpreter()
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  (our own interpreter)
                 [sys.executable, "-I", "-S", "-c", _BOOT, *arguments],
                 executable=sys.executable if protected < 0 else f"/proc/self/fd/{protected}",
                 pass_fds=[theirs.fileno()] + ([protected] if protected >= 0 else []),

@@ -25,6 +25,7 @@ __all__ = [
     "is_watched",
     "open_control",
     "read_exit",
+    "read_intent",
     "read_state",
     "request_deletion",
     "write_intent",
@@ -105,12 +106,18 @@ def write_intent(directory: Path, namespaces: Iterable[str], cgroup: Mapping[str
     (directory / _INTENT).write_text(json.dumps(document))
 
 
+def read_intent(directory: Path) -> dict[str, Any]:
+    """What `write_intent` wrote; empty if it came not that far."""
+    document: dict[str, Any] | None = _read(directory / _INTENT)
+    return document or {}
+
+
 def read_state(directory: Path) -> State | None:
     """The state that the monitor wrote when the container ran; None before."""
     document = _read(directory / "state.json")
     if document is None:
         return None
-    plan = _read(directory / _INTENT) or {}
+    plan = read_intent(directory)
     return State(
         document["pid"],
         document["start_time"],
@@ -188,5 +195,5 @@ def _is_zombie(pid: int) -> bool:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # not there yet, or cut off by a crash
         return None

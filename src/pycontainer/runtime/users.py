@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ResolvedUser", "resolve_user"]
 
-_PASSWD = "/etc/passwd"
+_PASSWD = "/etc/passwd"  # noqa: S105
 _GROUP = "/etc/group"
 
 

@@ -16,6 +16,7 @@ __all__ = ["create", "destroy", "freeze", "join", "kill", "oom_killed", "open_v2
 
 _KILL = 9
 _TRIES = 100
+_PATIENCE = 5.0
 _FIRST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.02
 
@@ -121,7 +122,7 @@ def oom_killed(plan: object) -> bool:
     return False
 
 
-def destroy(plan: object, timeout: float = 5.0) -> list[str]:
+def destroy(plan: object, timeout: float = _PATIENCE) -> list[str]:
     """Remove the groups, those that the container made in them, and parents that are now empty.
 
     Returns:
@@ -190,13 +191,12 @@ def _kill_one_by_one(plan: dict[str, object]) -> None:
     A frozen group of v1 does not even die of SIGKILL before it is thawed.
     """
     directory = str(plan["freezer"])
-    for _ in range(_TRIES):
-        pids = _processes(directory)
-        if not pids:
-            return
+    deadline = time.monotonic() + _PATIENCE
+    while (pids := _processes(directory)) and time.monotonic() < deadline:
         with _Tolerant():  # no freezer: then as often as it takes
             freeze(plan, timeout=0.5)
-        for pid in _processes(directory):
+            pids = _processes(directory)
+        for pid in pids:
             with _Tolerant():
                 os.kill(pid, _KILL)
         with _Tolerant():
@@ -205,7 +205,8 @@ def _kill_one_by_one(plan: dict[str, object]) -> None:
 
 
 def _processes(directory: str) -> list[int]:
-    pids = [int(word) for word in _read(f"{directory}/cgroup.procs").split()]
+    # A process that this PID namespace does not see is shown as 0, which kill(2) takes for us.
+    pids = [int(word) for word in _read(f"{directory}/cgroup.procs").split() if word != "0"]
     for group in _groups(directory):
         pids += _processes(group)
     return pids

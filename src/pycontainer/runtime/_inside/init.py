@@ -31,7 +31,7 @@ _NO_NEW_FILES = mount.NOSUID | mount.NODEV | mount.NOEXEC
 Plan = dict[str, object]
 
 
-class StepFailed(Exception):
+class StepFailed(Exception):  # noqa: N818  (says what happened)
     """A step of a start failed; crosses processes by `to_wire` and `from_wire`."""
 
     def __init__(self, step: str, code: int, text: str) -> None:
@@ -346,11 +346,11 @@ def execute(spec: Plan) -> NoReturn:
     process.close_on_exec_from(3)
     command = args[0]
     if "/" in command:
-        os.execve(command, args, env)
+        os.execve(command, args, env)  # noqa: S606
     found: OSError = FileNotFoundError(errno.ENOENT, "not found in $PATH", command)
     for directory in env.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":"):
         try:
-            os.execve(f"{directory or '.'}/{command}", args, env)
+            os.execve(f"{directory or '.'}/{command}", args, env)  # noqa: S606
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

@@ -89,8 +89,9 @@ def _execute_again(fd: int, host_pid: int) -> None:
     Else a container could write to the user's interpreter through /proc/self/exe (CVE-2019-5736).
     """
     process.unshare(process.NAMESPACE_FLAGS["mount"])
-    tree = mount.bind("/proc/self/exe", recursive=False)
+    # By its name: /proc/self/exe itself leads to the mount of the namespace just left.
+    tree = mount.bind(os.readlink("/proc/self/exe"), recursive=False)
     mount.set_attributes(tree, mount.RDONLY)
     os.set_inheritable(fd, True)
     arguments = [*sys.orig_argv[:-3], str(fd), str(host_pid), ""]
-    os.execve(f"/proc/self/fd/{tree}", arguments, {})
+    os.execve(f"/proc/self/fd/{tree}", arguments, {})  # noqa: S606

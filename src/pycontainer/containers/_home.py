@@ -1,0 +1,269 @@
+"""Where containers live on disk, and how their directories come and go.
+
+``<store>/containers/<id>`` holds ``container.json`` (this module's), ``config.json`` and what the
+monitor keeps (`pycontainer.runtime`), and the writable layer. It is the one thing a container leaves:
+who removes it has removed the container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import select
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import asdict, frozen
+
+from pycontainer.content import Schema, remove_tree
+from pycontainer.errors import ContainerError, ContainerStateError, NameInUse
+from pycontainer.images import Image
+from pycontainer.runtime import (
+    finish,
+    is_watched,
+    open_control,
+    read_exit,
+    read_state,
+    request_deletion,
+)
+from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView
+from pycontainer.snapshots import prepare as prepare_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pycontainer.containers._options import Options
+    from pycontainer.content import Node, Store
+    from pycontainer.oci.runtime import RuntimeSpec
+
+__all__ = [
+    "New",
+    "Record",
+    "delete",
+    "directory",
+    "prepare",
+    "reader",
+    "records",
+    "wait_for_end",
+]
+
+_RECORD: Final = "container.json"
+_SCHEMA: Final = Schema(
+    "containers",
+    1,
+    "CREATE TABLE IF NOT EXISTS container_name (name TEXT PRIMARY KEY, id TEXT NOT NULL)",
+)
+_POLL_SECONDS: Final = 0.02
+_YOUNG_SECONDS: Final = 60.0  # a directory without a monitor may still be in the making
+_recovered: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+@frozen
+class Record:
+    """What is written down of a container when it is made."""
+
+    id: str
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    created_at: float
+    detached: bool
+    stop_signal: str
+    rootfs: Mapping[str, Any]
+
+
+@frozen
+class New:
+    """A container that is ready to be launched."""
+
+    record: Record
+    directory: Path
+    spec: RuntimeSpec
+    rootfs: RootfsPlan
+
+
+def directory(store: Store, container_id: str) -> Path:
+    """A container's directory."""
+    return store.directory("containers") / container_id
+
+
+@contextlib.contextmanager
+def prepare(
+    store: Store,
+    image: Image | str,
+    args: Sequence[str] | str,
+    options: Options,
+    *,
+    name: str | None = None,
+    detach: bool = False,
+) -> Iterator[New]:
+    """Make a container's directory with all that is needed to launch it.
+
+    If the body raises, all of it is undone.
+
+    Raises:
+        NameInUse: Another container has that name.
+        ContainerError: The options do not fit the image.
+    """
+    recover(store)
+    container_id = secrets.token_hex(32)
+    home = directory(store, container_id)
+    with store.lease():  # until the container itself keeps its layers
+        found = _image(image, store)
+        home.mkdir(mode=0o700)
+        try:
+            _claim(store, container_id, name, found, home)
+            snapshot = prepare_snapshot(store, found.diff_ids, home)
+            spec = options.to_spec(
+                found,
+                args,
+                store=store,
+                directory=home,
+                container_id=container_id,
+                read=_reader(snapshot.tree()),
+            )
+            record = Record(
+                container_id,
+                name or container_id[:12],
+                str(found.reference or found.id),
+                dict(options.labels),
+                time.time(),
+                detach,
+                found.config.config.stop_signal or "SIGTERM",
+                dict(snapshot.plan.to_wire()),
+            )
+            (home / _RECORD).write_text(json.dumps(asdict(record)))
+            yield New(record, home, spec, snapshot.plan)
+        except BaseException:
+            remove_tree(home)
+            forget(store, container_id)
+            raise
+
+
+def _image(image: Image | str, store: Store) -> Image:
+    if isinstance(image, str):
+        return Image.pull(image, policy="missing", store=store)
+    if image.store.path != store.path:
+        raise ContainerError(
+            f"image {image.reference or image.id.short} is in the store {image.store.path}, "
+            f"the container is to be in {store.path}",
+            remedy="pass store=image.store, or push the image and pull it there",
+        )
+    return image
+
+
+def _claim(store: Store, container_id: str, name: str | None, image: Image, home: Path) -> None:
+    """Keep the image's layers as long as the directory is there, and take the name."""
+    store.db.ensure(_SCHEMA)
+    needs: list[Node] = [("blob", str(image.digest))]
+    needs += [("layer", str(diff_id)) for diff_id in image.diff_ids]
+    with store.db.transaction() as connection:
+        store.add_root("container", container_id, needs, path=home)
+        if name is None:
+            return
+        row = connection.execute("SELECT id FROM container_name WHERE name = ?", (name,)).fetchone()
+        if row is not None and directory(store, row[0]).exists():
+            raise NameInUse(
+                f"container {row[0][:12]} has the name {name!r}",
+                remedy="choose another, or delete that container",
+            )
+        connection.execute(
+            "INSERT OR REPLACE INTO container_name VALUES (?, ?)", (name, container_id)
+        )
+
+
+def forget(store: Store, container_id: str) -> None:
+    """Drop what the database knows of a container whose directory has gone."""
+    with store.db.transaction() as connection:
+        store.drop_root("container", container_id)
+        store.db.ensure(_SCHEMA)
+        connection.execute("DELETE FROM container_name WHERE id = ?", (container_id,))
+
+
+def records(store: Store) -> list[Record]:
+    """All containers, oldest first; one in the middle of being made or removed is passed over."""
+    recover(store)
+    found = []
+    for home in store.directory("containers").iterdir():
+        record = _read_record(home)
+        if record is not None:
+            found.append(record)
+    return sorted(found, key=lambda record: record.created_at)
+
+
+def reader(home: Path, record: Record) -> Callable[[str], bytes | None]:
+    """Reads files of a container's root, with its changes."""
+    return _reader(Snapshot(home, RootfsPlan.from_wire(record.rootfs)).tree())
+
+
+def _reader(tree: TreeView) -> Callable[[str], bytes | None]:
+    def read(path: str) -> bytes | None:
+        try:
+            return tree.read_bytes(path)
+        except OSError:
+            return None
+
+    return read
+
+
+def wait_for_end(home: Path, timeout: float | None) -> bool:
+    """Wait until a container has ended and that is written down; False if that took too long."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+
+    def left() -> float | None:
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    control = open_control(home)
+    if control is not None:
+        with control:  # its monitor tells, or goes
+            if not select.select([control], [], [], left())[0]:
+                return False
+    state = read_state(home)
+    while read_exit(home) is None and state is not None and state.alive:
+        if deadline is not None and time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)  # an orphan: its monitor was killed
+    return True
+
+
+def delete(store: Store, home: Path, container_id: str, timeout: float) -> None:
+    """End a container and remove all of it, with its monitor's help if it has one."""
+    control = open_control(home)
+    if control is not None:
+        with control, contextlib.suppress(TimeoutError):
+            request_deletion(control, timeout)
+    if home.exists() and not finish(home, timeout=timeout):
+        raise ContainerStateError(
+            f"container {container_id[:12]} did not go within {timeout} seconds",
+            remedy="a process of it may hang in the kernel; try again later",
+        )
+    forget(store, container_id)
+
+
+def recover(store: Store) -> None:
+    """Remove what attached containers left whose monitor was killed with their program.
+
+    Done once for each handle of a store. Detached ones stay as they are: found, and stopped or
+    running without anybody to see them end.
+    """
+    if store in _recovered:
+        return
+    _recovered.add(store)
+    for home in store.directory("containers").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            young = time.time() - home.stat().st_mtime < _YOUNG_SECONDS
+            record = _read_record(home)
+            if young or is_watched(home) or (record is not None and record.detached):
+                continue
+            if finish(home):
+                forget(store, home.name)
+
+
+def _read_record(home: Path) -> Record | None:
+    try:
+        return Record(**json.loads((home / _RECORD).read_bytes()))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None

@@ -1,0 +1,108 @@
+"""A container's log: frames that its monitor appended, read back as lines."""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+from typing import TYPE_CHECKING, Final, Literal
+
+from attrs import frozen
+
+from pycontainer._linux import inotify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["LogLine", "read_log"]
+
+_HEADER: Final = struct.Struct("<QB3xI")  # as pycontainer.runtime._inside.streams writes it
+_STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
+_RECHECK_SECONDS: Final = 0.5
+
+
+@frozen
+class LogLine:
+    """One line of a container's output.
+
+    Attributes:
+        stream: ``stdout`` or ``stderr``.
+        time: When its first bytes came, seconds since the epoch.
+        data: Its bytes, without the line's end.
+    """
+
+    stream: Literal["stdout", "stderr"]
+    time: float
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.data.decode("utf-8", "replace")
+
+
+def read_log(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator[LogLine]:
+    """Read the log from its beginning.
+
+    Args:
+        path: The log.
+        follow: Wait for more until the container has ended.
+        ended: Tells whether it has: whether nothing will be appended any more.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        watch = inotify.watch(str(path), inotify.MODIFIED) if follow else -1
+        try:
+            parts: dict[int, tuple[float, bytes]] = {}
+            while True:
+                over = not follow or ended()  # asked before reading: what came until then is read
+                for time, stream, data in _frames(file.fileno()):
+                    yield from _lines(parts, time, stream, data)
+                if over:
+                    break
+                select.select([watch], [], [], _RECHECK_SECONDS)
+                _drain(watch)
+            for stream, (time, rest) in parts.items():
+                if rest:
+                    yield LogLine(_STREAMS[stream], time, rest)
+        finally:
+            if watch >= 0:
+                os.close(watch)
+
+
+def _frames(fd: int) -> Iterator[tuple[float, int, bytes]]:
+    """The whole frames from the file's position on; a frame being written is left for the next time."""
+    while True:
+        at = os.lseek(fd, 0, os.SEEK_CUR)
+        header = os.read(fd, _HEADER.size)
+        if len(header) == _HEADER.size:
+            time, stream, length = _HEADER.unpack(header)
+            data = os.read(fd, length)
+            if len(data) == length and stream in _STREAMS:
+                yield time / 1e9, stream, data
+                continue
+        os.lseek(fd, at, os.SEEK_SET)
+        return
+
+
+def _lines(
+    parts: dict[int, tuple[float, bytes]], time: float, stream: int, data: bytes
+) -> Iterator[LogLine]:
+    begun, rest = parts.get(stream, (time, b""))
+    if not rest:
+        begun = time
+    *lines, rest = (rest + data).split(b"\n")
+    for line in lines:
+        yield LogLine(_STREAMS[stream], begun, line.removesuffix(b"\r"))
+        begun = time
+    parts[stream] = (begun, rest)
+
+
+def _drain(watch: int) -> None:
+    try:
+        while os.read(watch, 4096):
+            pass
+    except BlockingIOError:
+        return

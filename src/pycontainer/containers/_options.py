@@ -1,0 +1,167 @@
+"""What a caller wants of a container, and how that and the image's config become a runtime-spec."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from typing import TYPE_CHECKING, Final
+
+from attrs import field, frozen
+
+from pycontainer.errors import ContainerError, UnsupportedFeature
+from pycontainer.oci import runtime as oci
+from pycontainer.runtime import Network, default_process, default_spec, resolve_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pycontainer.containers._mount import Mount
+    from pycontainer.content import Store
+    from pycontainer.images import Image
+
+__all__ = ["Options", "command_line"]
+
+_CPU_PERIOD: Final = 100_000
+_HOST_FILES: Final = ("hosts", "resolv.conf", "hostname")
+
+
+@frozen(kw_only=True)
+class Options:
+    """The options that `run` and `Container.start` share; they are documented there."""
+
+    env: Mapping[str, str] = field(factory=dict)
+    workdir: str | None = None
+    user: str | None = None
+    entrypoint: Sequence[str] | None = None
+    hostname: str | None = None
+    labels: Mapping[str, str] = field(factory=dict)
+    mounts: Sequence[Mount] = ()
+    network: Network = "none"
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    read_only: bool = False
+    tty: bool = False
+    no_new_privileges: bool = False
+
+    def to_spec(
+        self,
+        image: Image,
+        args: Sequence[str] | str,
+        *,
+        store: Store,
+        directory: Path,
+        container_id: str,
+        read: Callable[[str], bytes | None],
+    ) -> oci.RuntimeSpec:
+        """The container as a runtime-spec document; writes its hosts, resolv.conf and hostname.
+
+        Args:
+            image: Whose config gives what the caller does not.
+            args: Command, in place of the image's.
+            store: Where volumes are.
+            directory: The container's own.
+            container_id: Names the host unless something else does.
+            read: Reads a file of the container's root.
+
+        Raises:
+            ContainerError: There is nothing to run, or a mount is impossible.
+            UnknownUser: The user is not the image's.
+        """
+        if self.network not in ("none", "host"):
+            raise UnsupportedFeature(
+                f"network {self.network!r}", "only 'none' and 'host' are there yet"
+            )
+        config = image.config.config
+        hostname = self.hostname or container_id[:12]
+        if self.network == "host":
+            hostname = socket.gethostname()
+        env = dict(entry.partition("=")[::2] for entry in config.env)
+        env.setdefault("HOSTNAME", hostname)
+        env.update(self.env)
+        user = resolve_user(config.user if self.user is None else self.user, read)
+        process = default_process(
+            command_line(image, args, self.entrypoint),
+            env=env,
+            cwd=self.workdir or config.working_dir or "/",
+            user=user,
+            tty=self.tty,
+            no_new_privileges=self.no_new_privileges,
+        )
+        return default_spec(
+            process,
+            hostname=hostname,
+            network=self.network,
+            mounts=[
+                *_host_files(directory, hostname, self.network),
+                *(mount.to_oci(store) for mount in self.mounts),
+            ],
+            readonly=self.read_only,
+            resources=self._resources(),
+        )
+
+    def _resources(self) -> oci.Resources:
+        quota = None
+        if self.cpus is not None:
+            if self.cpus <= 0:
+                raise ContainerError(f"cannot run on {self.cpus} processors")
+            quota = int(self.cpus * _CPU_PERIOD)
+        return oci.Resources(
+            memory=self.memory,
+            cpu_quota=quota,
+            cpu_period=_CPU_PERIOD if quota is not None else None,
+            pids=self.pids,
+        )
+
+
+def command_line(
+    image: Image, args: Sequence[str] | str, entrypoint: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Entrypoint and command by Docker's rules.
+
+    The caller's command replaces the image's; the caller's entrypoint replaces both of the image's. A
+    string is split as a shell would, but no shell runs.
+
+    Raises:
+        ContainerError: That leaves nothing to run.
+    """
+    config = image.config.config
+    given = tuple(shlex.split(args)) if isinstance(args, str) else tuple(args)
+    if entrypoint is not None:
+        line = (*entrypoint, *given)
+    else:
+        line = (*(config.entrypoint or ()), *(given or config.cmd or ()))
+    if not line:
+        raise ContainerError(
+            f"nothing to run: image {image.reference or image.id.short} has no command",
+            remedy="give one",
+        )
+    return line
+
+
+def _host_files(directory: Path, hostname: str, network: Network) -> list[oci.Mount]:
+    """The files that Docker puts over the image's, so that names resolve."""
+    hosts = (
+        f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{hostname}\n"
+    )
+    resolver = ""
+    if network == "host":
+        hosts = _read_host("/etc/hosts") or hosts
+        resolver = _read_host("/etc/resolv.conf")
+    contents = {"hosts": hosts, "resolv.conf": resolver, "hostname": hostname + "\n"}
+    mounts = []
+    for name in _HOST_FILES:
+        path = directory / name
+        path.write_text(contents[name])
+        path.chmod(0o644)
+        mounts.append(oci.Mount(f"/etc/{name}", "bind", str(path), ("bind", "rprivate")))
+    return mounts
+
+
+def _read_host(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""

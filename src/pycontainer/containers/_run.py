@@ -1,0 +1,116 @@
+"""Running a command in a fresh container, as `subprocess.run` runs it on the host."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pycontainer.containers import _home
+from pycontainer.containers._options import Options
+from pycontainer.containers._process import Completed, start_process
+from pycontainer.content import Store
+from pycontainer.runtime import launch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pycontainer.containers._mount import Mount
+    from pycontainer.images import Image
+    from pycontainer.runtime import Network
+
+__all__ = ["run"]
+
+
+def run(
+    image: Image | str,
+    args: Sequence[str] | str = (),
+    *,
+    input: bytes | None = None,
+    check: bool = False,
+    env: Mapping[str, str] | None = None,
+    workdir: str | None = None,
+    user: str | None = None,
+    entrypoint: Sequence[str] | None = None,
+    hostname: str | None = None,
+    mounts: Sequence[Mount] = (),
+    network: Network = "none",
+    memory: int | None = None,
+    cpus: float | None = None,
+    pids: int | None = None,
+    read_only: bool = False,
+    no_new_privileges: bool = False,
+    tty: bool = False,
+    store: Store | None = None,
+    timeout: float | None = None,
+) -> Completed:
+    """Run a command in a container of its own and return what became of it.
+
+    Nothing is left of the container when this returns or raises.
+
+    Args:
+        image: As for `Container.start`, like all that is not listed here.
+        args: Command in place of the image's.
+        input: Written to its standard input; None for an empty one.
+        check: Whether another exit code than 0 raises.
+        env: Environment beside the image's.
+        workdir: Working directory.
+        user: Who it runs as.
+        entrypoint: In place of the image's.
+        hostname: Name of the host inside.
+        mounts: What is mounted into it.
+        network: ``none`` or ``host``.
+        memory: Limit in bytes.
+        cpus: Limit in processors.
+        pids: Limit of processes and threads.
+        read_only: Whether the root file system is.
+        no_new_privileges: Whether set-uid programs stay without effect.
+        tty: Whether it has a terminal; all output then is `Completed.stdout`.
+        store: Where the image is; None for the default store.
+        timeout: Seconds for all of it.
+
+    Raises:
+        ProcessFailed: It failed, and `check` is set.
+        TimeoutExpired: It took too long and was killed.
+        CommandNotFound: There is no such command in the image.
+        ImageNotFound: There is no such image, here or in its registry.
+        UnsupportedFeature: This machine or user cannot do what was asked.
+    """
+    begun = time.monotonic()
+    options = Options(
+        env=env or {},
+        workdir=workdir,
+        user=user,
+        entrypoint=entrypoint,
+        hostname=hostname,
+        mounts=mounts,
+        network=network,
+        memory=memory,
+        cpus=cpus,
+        pids=pids,
+        read_only=read_only,
+        tty=tty,
+        no_new_privileges=no_new_privileges,
+    )
+    store = store or Store.default()
+    with _home.prepare(store, image, args, options) as new:
+        process = start_process(
+            new.spec.process.args,
+            lambda stdin, stdout, stderr: launch(
+                new.spec,
+                new.rootfs,
+                new.directory,
+                name=new.record.id,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                timeout=timeout,
+            ),
+            stdin=input is not None,
+            tty=tty,
+        )
+        with process:
+            left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
+            process.wait(left, input=input)
+        _home.forget(store, new.record.id)
+    result = process.completed(time.monotonic() - begun)
+    return result.check() if check else result

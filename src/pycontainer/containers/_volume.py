@@ -1,0 +1,79 @@
+"""Volumes: directories that containers share and that outlive them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from pycontainer.content import Store, remove_tree
+from pycontainer.errors import ContainerError, NameInUse, VolumeNotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Volume"]
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+
+
+@frozen
+class Volume:
+    """A named directory in a store.
+
+    Attributes:
+        name: Its name.
+        path: Where its files are on the host.
+    """
+
+    name: str
+    path: Path
+
+    @classmethod
+    def create(cls, name: str, *, store: Store | None = None, exist_ok: bool = False) -> Volume:
+        """Make a volume.
+
+        Raises:
+            NameInUse: There is one of that name, and that is not `exist_ok`.
+            ContainerError: The name is none.
+        """
+        if not _NAME.fullmatch(name):
+            raise ContainerError(
+                f"{name!r} cannot name a volume",
+                remedy="use letters, digits, '_', '.' and '-', a letter or digit first",
+            )
+        path = (store or Store.default()).directory("volumes") / name
+        try:
+            path.mkdir(mode=0o755)
+        except FileExistsError as error:
+            if not exist_ok:
+                raise NameInUse(f"there is a volume {name!r} already") from error
+        return cls(name, path)
+
+    @classmethod
+    def get(cls, name: str, *, store: Store | None = None) -> Volume:
+        """The volume of that name.
+
+        Raises:
+            VolumeNotFound: There is none.
+        """
+        path = (store or Store.default()).directory("volumes") / name
+        if not _NAME.fullmatch(name) or not path.is_dir():
+            raise VolumeNotFound(f"no volume {name!r}")
+        return cls(name, path)
+
+    @classmethod
+    def list(cls, *, store: Store | None = None) -> tuple[Volume, ...]:
+        """All volumes, by name."""
+        directory = (store or Store.default()).directory("volumes")
+        return tuple(cls(path.name, path) for path in sorted(directory.iterdir()))
+
+    def delete(self) -> None:
+        """Remove the volume with all that is in it; one that is gone is removed."""
+        remove_tree(self.path)
+
+    @property
+    def size(self) -> int:
+        """Bytes that its files take on disk; walks the directory."""
+        return sum(p.lstat().st_blocks * 512 for p in self.path.rglob("*"))

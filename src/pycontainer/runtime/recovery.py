@@ -1,0 +1,55 @@
+"""Finishing containers whose monitor was killed: nobody else will."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from pycontainer._linux import process as linux
+from pycontainer._linux.tree import remove_tree
+from pycontainer.runtime._inside import cgroup
+from pycontainer.runtime.state import is_watched, read_intent, read_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["finish"]
+
+_SIGKILL = 9
+
+
+def finish(directory: Path, *, timeout: float = 10.0) -> bool:
+    """Kill what runs of an unwatched container and remove its control group and directory.
+
+    Args:
+        directory: The container's.
+        timeout: Seconds to wait for its processes to go.
+
+    Returns:
+        Whether that was done: False if a monitor looks after it after all.
+    """
+    if is_watched(directory):
+        return False
+    group = read_intent(directory).get("cgroup", {})
+    cgroup.kill(group)
+    state = read_state(directory)
+    if state is not None and state.alive:
+        _kill(state.open_pidfd())
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if not state.alive:
+                break
+            time.sleep(0.001)
+    cgroup.destroy(group, timeout)
+    remove_tree(directory)
+    return True
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        linux.kill_by_pidfd(pidfd, _SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
