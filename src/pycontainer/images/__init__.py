@@ -1,5 +1,28 @@
-"""The room `images`."""
+"""Images: frozen documents over a store, and their ways in and out."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pycontainer.images._image import Image, create
+from pycontainer.images._progress import (
+    Event,
+    LayerDone,
+    LayerProgress,
+    LayerStarted,
+    Progress,
+    TransferDone,
+    TransferStarted,
+)
+from pycontainer.images._registry import Registry
+
+__all__ = [
+    "Event",
+    "Image",
+    "LayerDone",
+    "LayerProgress",
+    "LayerStarted",
+    "Progress",
+    "Registry",
+    "TransferDone",
+    "TransferStarted",
+    "create",
+]

@@ -1,0 +1,383 @@
+"""Images: what they are, where they come from, where they go."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from attrs import field, frozen
+
+from pycontainer.content import Store
+from pycontainer.errors import ImageError, ImageInUse, ImageNotFound, InvalidReference
+from pycontainer.images import _create, _names, _transfer
+from pycontainer.images._progress import Progress, one_at_a_time
+from pycontainer.oci import Descriptor, Digest, ImageConfig, Manifest, Platform, Reference
+from pycontainer.registry import Client
+from pycontainer.snapshots import Driver, Snapshot, ensure_layer, prepare
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from pycontainer.oci import ContainerConfig, History
+
+__all__ = ["Image", "create"]
+
+_DIGITS: Final = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})")
+
+
+@frozen(repr=False)
+class Image:
+    """An image in a store: frozen documents, and what can be done with them.
+
+    Attributes:
+        store: Where it is.
+        descriptor: Of its manifest.
+        manifest: The manifest.
+        config: The config.
+        reference: The name it was asked for by; None if that was none.
+        tags: All its names when it was read.
+    """
+
+    store: Store = field(eq=False)
+    descriptor: Descriptor
+    manifest: Manifest = field(eq=False)
+    config: ImageConfig = field(eq=False)
+    reference: Reference | None = field(default=None, eq=False)
+    tags: tuple[Reference, ...] = field(default=(), eq=False)
+
+    def __repr__(self) -> str:
+        name = "" if self.reference is None else f"{self.reference.familiar!r}, "
+        return f"Image({name}{self.digest})"
+
+    # --- what it is --------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> Digest:
+        """Digest of the manifest."""
+        return self.descriptor.digest
+
+    @property
+    def id(self) -> Digest:
+        """Digest of the config."""
+        return self.manifest.config.digest
+
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The layers as stored, the bottom first."""
+        return self.manifest.layers
+
+    @property
+    def diff_ids(self) -> tuple[Digest, ...]:
+        """Digests of the layers' tars, the bottom first."""
+        return self.config.diff_ids
+
+    @property
+    def history(self) -> tuple[History, ...]:
+        """How it came about, the oldest first."""
+        return self.config.history
+
+    @property
+    def platform(self) -> Platform:
+        """What it runs on."""
+        return self.config.platform
+
+    @property
+    def size(self) -> int:
+        """Bytes of its blobs, as they are stored and sent: manifest, config, each layer once."""
+        blobs = {blob.digest: blob.size for blob in (self.manifest.config, *self.layers)}
+        return self.descriptor.size + sum(blobs.values())
+
+    # --- finding -----------------------------------------------------------------------------
+
+    @classmethod
+    def get(cls, name: str | Reference | Digest, *, store: Store | None = None) -> Self:
+        """Find an image.
+
+        Args:
+            name: A reference; a digest of manifest or config; the first four or more digits of one.
+            store: Where; left out, the default store.
+
+        Raises:
+            ImageNotFound: There is none, or the digits fit several.
+            InvalidReference: `name` cannot name an image.
+        """
+        store = store or Store.default()
+        row = _row_by_name(store, name)
+        if row is not None:
+            return cls._read(store, row.manifest, row.reference)
+        row = _row_by_digits(store, str(name))
+        if row is not None:
+            return cls._read(store, row.manifest, None)
+        raise ImageNotFound(
+            f"no image {name} in {store.path}",
+            remedy="Image.pull, Image.load or a build brings it there",
+        )
+
+    @classmethod
+    def list(cls, *, store: Store | None = None) -> tuple[Self, ...]:
+        """All images of a store, once for each of their names, in the names' order."""
+        store = store or Store.default()
+        return tuple(cls._read(store, row.manifest, row.reference) for row in _names.listed(store))
+
+    @classmethod
+    def _read(cls, store: Store, descriptor: Descriptor, reference: Reference | None) -> Self:
+        data = store.blobs.read_bytes(descriptor)
+        manifest = Manifest.parse(data, media_type=descriptor.media_type)
+        config = ImageConfig.parse(store.blobs.read_bytes(manifest.config))
+        tags = [row.reference for row in _names.names_of(store, descriptor.digest)]
+        return cls(store, descriptor, manifest, config, reference, tuple(filter(None, tags)))
+
+    # --- bringing ----------------------------------------------------------------------------
+
+    @classmethod
+    def pull(
+        cls,
+        name: str | Reference,
+        *,
+        platform: str | Platform | None = None,
+        policy: Literal["always", "missing"] = "always",
+        store: Store | None = None,
+        progress: Progress | None = None,
+        insecure: bool | None = None,
+        timeout: float = 30.0,
+    ) -> Self:
+        """Bring an image from its registry, its layers in parallel, and unpack them.
+
+        Args:
+            name: Its reference.
+            platform: Which of several, such as ``linux/arm64``; None for this machine's.
+            policy: Whether to ask the registry at all if the store has an image of that name.
+            store: Where to; left out, the default store.
+            progress: Called with events, one at a time.
+            insecure: Whether plain HTTP may be spoken; None: only to this machine.
+            timeout: Seconds for a connection to come up, and for each wait for bytes.
+
+        Raises:
+            RegistryError: The registry has no such image, cannot be reached or refuses.
+            PlatformNotFound: It has none for that platform.
+            ContentError: What it sends is not what it announced. Nothing of it is kept.
+            LayerError: A layer is unsound. Nothing of it is kept.
+        """
+        store = store or Store.default()
+        reference = Reference.parse(name) if isinstance(name, str) else name
+        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        if policy == "missing":
+            try:
+                image = cls.get(reference, store=store)
+            except ImageNotFound:
+                pass
+            else:
+                if wanted is None or image.platform.matches(wanted):
+                    return image
+        with Client(reference.registry, insecure=insecure, timeout=timeout) as client:
+            _transfer.pull(
+                client, reference, store, platform=wanted, progress=one_at_a_time(progress)
+            )
+        return cls.get(reference, store=store)
+
+    @classmethod
+    def import_rootfs(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tag: str | Reference | None = None,
+        config: ContainerConfig | None = None,
+        platform: str | Platform | None = None,
+        store: Store | None = None,
+    ) -> Self:
+        """Make an image of a root file system. The same files give the same digest.
+
+        Args:
+            path: A directory, or a tar, perhaps compressed by gzip, zstd, xz or bzip2.
+            tag: Its name.
+            config: What its containers do unless told otherwise.
+            platform: What it is for; None for this machine's.
+            store: Where to; left out, the default store.
+
+        Raises:
+            ImageError: There is nothing such at `path`.
+            LayerError: The tar is damaged, or an entry leads out of the root.
+        """
+        store = store or Store.default()
+        names = _references(tag)
+        manifest = _create.import_rootfs(
+            store,
+            Path(path),
+            config=config,
+            platform=Platform.parse(platform) if isinstance(platform, str) else platform,
+            names=names,
+        )
+        return cls._made(store, manifest, names)
+
+    @classmethod
+    def _made(cls, store: Store, manifest: Manifest, names: Sequence[Reference]) -> Self:
+        return cls._read(store, manifest.descriptor(), names[0] if names else None)
+
+    # --- naming, sending, removing -----------------------------------------------------------
+
+    def tag(self, name: str | Reference) -> Self:
+        """Give the image a name, taken from whichever had it.
+
+        Returns:
+            The image under that name.
+        """
+        names = _references(name)
+        _names.assign(self.store, self.descriptor, self.id, names)
+        return self._made(self.store, self.manifest, names)
+
+    def push(
+        self,
+        name: str | Reference | None = None,
+        *,
+        progress: Progress | None = None,
+        insecure: bool | None = None,
+        timeout: float = 30.0,
+    ) -> Reference:
+        """Send the image to a registry: what that lacks of the layers in parallel, then the manifest.
+
+        Args:
+            name: Where to; None for the name it has.
+            progress: Called with events, one at a time.
+            insecure: Whether plain HTTP may be spoken; None: only to this machine.
+            timeout: Seconds for a connection to come up, and for each wait for an answer.
+
+        Returns:
+            The name with the digest that it has there.
+
+        Raises:
+            ImageError: There is no name to push it by.
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        reference = _references(name)[0] if name is not None else self.reference
+        if reference is None:
+            raise ImageError(
+                f"image {self.digest} has no name to push it by", remedy='push("host/name:tag")'
+            )
+        with Client(reference.registry, insecure=insecure, timeout=timeout) as client:
+            digest = _transfer.push(
+                client, self.manifest, reference, self.store, progress=one_at_a_time(progress)
+            )
+        return reference.with_digest(digest)
+
+    def delete(self, *, force: bool = False) -> None:
+        """Take the name away, or all names of an image that was found by its digest.
+
+        What nothing needs any more is removed by the next `Store.collect`.
+
+        Args:
+            force: Even if that takes several names, or a container still runs on the image; it
+                keeps what it needs until it is deleted.
+
+        Raises:
+            ImageInUse: The image has several names, or a container needs it.
+        """
+        rows = _names.names_of(self.store, self.digest)
+        names = [row.name for row in rows]
+        if self.reference is not None and str(self.reference) in names and not force:
+            going = [str(self.reference)]
+        else:
+            going = names
+        if len(going) > 1 and not force:
+            raise ImageInUse(
+                f"image {self.id.short} has several names: {', '.join(going)}",
+                remedy="delete it by each name, or with force=True",
+            )
+        users = [name for kind, name in self.store.roots_of(self._node) if kind == "container"]
+        if len(going) == len(names) and users and not force:
+            raise ImageInUse(
+                f"image {self.reference or self.id.short} is used by "
+                f"{len(users)} container(s): {', '.join(sorted(users)[:5])}",
+                remedy="delete the containers first, or use force=True",
+            )
+        _names.release(self.store, going)
+
+    @property
+    def _node(self) -> tuple[str, str]:
+        return "blob", str(self.digest)
+
+    # --- running -----------------------------------------------------------------------------
+
+    def unpack(self) -> tuple[Path, ...]:
+        """The directories of the layers, the bottom first, unpacked if one is not.
+
+        Raises:
+            ContentError: A stored layer is missing or damaged.
+        """
+        pairs = zip(self.layers, self.diff_ids, strict=True)
+        return tuple(ensure_layer(self.store, layer, diff_id) for layer, diff_id in pairs)
+
+    def prepare(
+        self,
+        directory: Path,
+        *,
+        driver: Driver | None = None,
+        writable: bool = True,
+        volatile: bool = False,
+    ) -> Snapshot:
+        """Make what is needed to run on the image; see `pycontainer.snapshots.prepare`."""
+        self.unpack()
+        return prepare(
+            self.store,
+            self.diff_ids,
+            directory,
+            driver=driver,
+            writable=writable,
+            volatile=volatile,
+        )
+
+
+def create(
+    store: Store,
+    layers: Sequence[tuple[Descriptor, Digest]],
+    config: ImageConfig,
+    *,
+    tag: str | Reference | None = None,
+) -> Image:
+    """Make an image of stored layers.
+
+    Args:
+        store: Where the layers are.
+        layers: Descriptor and diff_id of each, the bottom first.
+        config: All but the diff_ids is taken from it.
+        tag: Its name; without one it is kept unnamed.
+
+    Raises:
+        BlobNotFound: A layer's blob is not in the store.
+    """
+    names = _references(tag)
+    manifest = _create.assemble(store, layers, config, names)
+    return Image._made(store, manifest, names)  # noqa: SLF001  (the other half of this module)
+
+
+def _references(name: str | Reference | None) -> list[Reference]:
+    if name is None:
+        return []
+    return [Reference.parse(name) if isinstance(name, str) else name]
+
+
+def _row_by_name(store: Store, name: str | Reference | Digest) -> _names.Row | None:
+    if isinstance(name, Digest) or str(name).startswith("sha256:"):
+        return None
+    try:
+        reference = Reference.parse(name) if isinstance(name, str) else name
+    except InvalidReference:
+        if _DIGITS.fullmatch(str(name)):
+            return None
+        raise
+    return _names.find(store, reference)
+
+
+def _row_by_digits(store: Store, text: str) -> _names.Row | None:
+    matched = _DIGITS.fullmatch(text)
+    if matched is None:
+        return None
+    rows = _names.listed(store, f"sha256:{matched[1]}")
+    images = {row.manifest.digest for row in rows}
+    if len(images) > 1:
+        raise ImageNotFound(
+            f"{text} is the beginning of {len(images)} images in {store.path}",
+            remedy="give more digits",
+        )
+    return rows[0] if rows else None

@@ -1,0 +1,163 @@
+"""Taking an image into a store: from a registry, a layout or an archive, always the same way."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pycontainer.content import VerifiedReader
+from pycontainer.errors import ImageError, PlatformNotFound, SpecError
+from pycontainer.images import _names
+from pycontainer.images._parallel import for_each
+from pycontainer.images._progress import (
+    LayerDone,
+    LayerProgress,
+    LayerStarted,
+    Progress,
+    TransferDone,
+    TransferStarted,
+)
+from pycontainer.oci import ImageConfig, Manifest, media_types
+from pycontainer.snapshots import add_layer, ensure_layer, has_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from pycontainer.content import Node, Readable, Store
+    from pycontainer.layers import LayerEvent
+    from pycontainer.oci import Descriptor, Digest, Platform, Reference
+
+__all__ = ["BlobSource", "link_image", "take_in"]
+
+_log = logging.getLogger("pycontainer.images")
+_LARGEST_CONFIG: Final = 16 << 20
+_CHUNK: Final = 1 << 18
+
+
+class BlobSource(Protocol):
+    """Where an image's blobs come from."""
+
+    def open(self, descriptor: Descriptor, /) -> AbstractContextManager[Readable]:
+        """Begin to read a blob; whoever reads verifies it."""
+
+
+def take_in(
+    store: Store,
+    manifest: Manifest,
+    source: BlobSource,
+    *,
+    names: Sequence[Reference] = (),
+    platform: Platform | None = None,
+    progress: Progress,
+) -> ImageConfig:
+    """Bring config and layers of an image into a store, unpack the layers, and name it.
+
+    Args:
+        store: Where to.
+        manifest: The image's manifest.
+        source: Where its blobs come from; what the store has already is not read.
+        names: What it will be called; without any it is kept unnamed.
+        platform: What it must be for, if that matters.
+        progress: Told what happens, from several threads.
+
+    Raises:
+        SpecError: Manifest and config do not fit together.
+        PlatformNotFound: It is for another platform.
+        ContentError: A blob is not what the manifest says.
+        LayerError: A layer is unsound.
+    """
+    with store.lease():
+        config = _read_config(manifest, source)
+        if platform is not None and not config.platform.matches(platform):
+            raise PlatformNotFound(f"the image is for {config.platform}, wanted was {platform}")
+        reference = names[0] if names else None
+        progress(TransferStarted(reference, manifest.digest, tuple(dict.fromkeys(manifest.layers))))
+        pairs = dict.fromkeys(zip(manifest.layers, config.diff_ids, strict=True))
+        for_each(pairs, lambda pair: _take_layer(store, source, *pair, progress))
+        _write(store, manifest.config, config.encode())
+        _write(store, manifest.descriptor(), manifest.encode())
+        link_image(store, manifest, config)
+        _names.assign(store, manifest.descriptor(), manifest.config.digest, names)
+        progress(TransferDone(reference, manifest.digest))
+    return config
+
+
+def link_image(store: Store, manifest: Manifest, config: ImageConfig) -> None:
+    """Say what an image's blobs need: the manifest the others, the config the unpacked layers."""
+    blobs: list[Node] = [("blob", str(manifest.config.digest))]
+    blobs += [("blob", str(layer.digest)) for layer in manifest.layers]
+    store.link(("blob", str(manifest.digest)), blobs)
+    layers = [("layer", str(diff_id)) for diff_id in config.diff_ids]
+    store.link(("blob", str(manifest.config.digest)), layers)
+
+
+def _read_config(manifest: Manifest, source: BlobSource) -> ImageConfig:
+    descriptor = manifest.config
+    if descriptor.size > _LARGEST_CONFIG:
+        raise SpecError(f"a config of {descriptor.size} bytes", path="config.size")
+    for i, layer in enumerate(manifest.layers):
+        if media_types.compression_of(layer.media_type) is None:
+            raise ImageError(
+                f"layers[{i}] of {manifest.digest} is of type {layer.media_type!r}, which is no layer",
+                remedy="this is an artifact or an encrypted image, not one that can be run",
+            )
+    with source.open(descriptor) as stream:
+        data = _read_all(VerifiedReader(stream, descriptor))
+    config = ImageConfig.parse(data, media_type=descriptor.media_type)
+    if len(config.diff_ids) != len(manifest.layers):
+        raise SpecError(
+            f"the config has {len(config.diff_ids)} diff_ids, the manifest {len(manifest.layers)} "
+            "layers",
+            path="rootfs.diff_ids",
+        )
+    return config
+
+
+def _read_all(reader: VerifiedReader) -> bytes:
+    parts = []
+    while part := reader.read(_CHUNK):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _take_layer(
+    store: Store, source: BlobSource, layer: Descriptor, diff_id: Digest, progress: Progress
+) -> None:
+    has_blob = store.blobs.exists(layer.digest)
+    is_unpacked = has_layer(store, diff_id)
+    if has_blob and is_unpacked:
+        progress(LayerDone(layer, reused=True))
+        return
+
+    def tell(event: LayerEvent) -> None:
+        progress(LayerProgress(layer, event.received, event.entries))
+
+    progress(LayerStarted(layer))
+    if has_blob:
+        ensure_layer(store, layer, diff_id, events=tell)
+    else:
+        with source.open(layer) as stream:
+            if is_unpacked:  # of another compression of the same tar
+                _copy_blob(store, stream, layer, progress)
+            else:
+                add_layer(store, stream, expected=layer, diff_id=diff_id, events=tell)
+    _log.debug("layer %s is in %s", layer.digest, store.path)
+    progress(LayerDone(layer, reused=False))
+
+
+def _copy_blob(store: Store, stream: Readable, layer: Descriptor, progress: Progress) -> None:
+    reader = VerifiedReader(stream, layer)
+    with store.blobs.writer(layer) as blob:
+        while part := reader.read(_CHUNK):
+            blob.write(part)
+            progress(LayerProgress(layer, blob.size))
+        blob.commit()
+
+
+def _write(store: Store, descriptor: Descriptor, data: bytes) -> None:
+    if store.blobs.exists(descriptor.digest):
+        return
+    with store.blobs.writer(descriptor) as blob:
+        blob.write(data)
+        blob.commit()

@@ -1,0 +1,99 @@
+"""What the transfer of an image tells while it goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from pycontainer.oci import Descriptor, Digest, Reference
+
+__all__ = [
+    "Event",
+    "LayerDone",
+    "LayerProgress",
+    "LayerStarted",
+    "Progress",
+    "TransferDone",
+    "TransferStarted",
+    "one_at_a_time",
+]
+
+
+@frozen
+class TransferStarted:
+    """The manifest is known.
+
+    Attributes:
+        reference: The image's name; None where it has none.
+        digest: Of the manifest.
+        layers: What will be looked at, each once.
+    """
+
+    reference: Reference | None
+    digest: Digest
+    layers: tuple[Descriptor, ...]
+
+
+@frozen
+class LayerStarted:
+    """The bytes of a layer begin to move."""
+
+    layer: Descriptor
+
+
+@frozen
+class LayerProgress:
+    """Some bytes of a layer have moved.
+
+    Attributes:
+        layer: Which one.
+        done: Its compressed bytes so far.
+        entries: Files and directories unpacked so far; 0 where nothing is unpacked.
+    """
+
+    layer: Descriptor
+    done: int
+    entries: int = 0
+
+
+@frozen
+class LayerDone:
+    """A layer is where it should be.
+
+    Attributes:
+        layer: Which one.
+        reused: Whether it was there already.
+    """
+
+    layer: Descriptor
+    reused: bool
+
+
+@frozen
+class TransferDone:
+    """All of the image is there, and named."""
+
+    reference: Reference | None
+    digest: Digest
+
+
+Event = TransferStarted | LayerStarted | LayerProgress | LayerDone | TransferDone
+Progress = Callable[[Event], None]
+"""Takes the events of a transfer, one at a time, on whatever thread they happen."""
+
+
+def one_at_a_time(progress: Progress | None) -> Progress:
+    """Guard a callback, so that it need not care for threads."""
+    if progress is None:
+        return lambda event: None  # noqa: ARG005  (nobody wants to know)
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            progress(event)
+
+    return tell

@@ -1,0 +1,122 @@
+"""A registry as users hold it: images go there and come from there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from attrs import evolve
+
+from pycontainer.content import Store
+from pycontainer.images import _transfer
+from pycontainer.images._image import Image
+from pycontainer.images._progress import Progress, one_at_a_time
+from pycontainer.oci import Platform, Reference
+from pycontainer.registry import Client, RegistryServer, serve
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """A registry; a context manager. Nothing is sent before the first call.
+
+    Args:
+        host: As references name it, such as ``registry.local:5000``; a scheme in front is taken as
+            it is.
+        insecure: Whether plain HTTP may be spoken; None: only to this machine.
+        timeout: Seconds for a connection to come up, and for each wait for bytes.
+    """
+
+    def __init__(self, host: str, *, insecure: bool | None = None, timeout: float = 30.0) -> None:
+        self.host = host.partition("://")[2].rstrip("/") if "://" in host else host
+        self._client = Client(host, insecure=insecure, timeout=timeout)
+
+    def pull(
+        self,
+        name: str,
+        *,
+        platform: str | Platform | None = None,
+        store: Store | None = None,
+        progress: Progress | None = None,
+    ) -> Image:
+        """Bring an image; errors as for `Image.pull`.
+
+        Args:
+            name: Its repository with tag or digest, such as ``team/app:1``.
+            platform: Which of several, such as ``linux/arm64``; None for this machine's.
+            store: Where to; left out, the default store.
+            progress: Called with events, one at a time.
+        """
+        store = store or Store.default()
+        reference = self._reference(name)
+        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        _transfer.pull(
+            self._client, reference, store, platform=wanted, progress=one_at_a_time(progress)
+        )
+        return Image.get(reference, store=store)
+
+    def push(self, image: Image, name: str, *, progress: Progress | None = None) -> Reference:
+        """Send an image; errors as for `Image.push`.
+
+        Args:
+            image: What is sent.
+            name: Repository and tag it gets, such as ``team/app:1``.
+            progress: Called with events, one at a time.
+
+        Returns:
+            The full name, with the digest that it has there.
+        """
+        reference = self._reference(name)
+        digest = _transfer.push(
+            self._client, image.manifest, reference, image.store, progress=one_at_a_time(progress)
+        )
+        return reference.with_digest(digest)
+
+    def tags(self, repository: str) -> list[str]:
+        """All tags of a repository.
+
+        Raises:
+            ManifestNotFound: There is no such repository.
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        return self._client.tags(self._reference(repository).repository)
+
+    @staticmethod
+    def serve(
+        path: str | os.PathLike[str], *, address: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> RegistryServer:
+        """Serve a registry of one's own, which keeps what it is sent in a directory.
+
+        Args:
+            path: The directory; made if it is not there.
+            address: Host and port; port 0 for a free one.
+        """
+        return serve(path, address=address)
+
+    def close(self) -> None:
+        """Close the connections. The registry may be closed twice, and used again."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Registry({self.host!r})"
+
+    def _reference(self, name: str) -> Reference:
+        """A name in this registry, with its host in front or without."""
+        bare = name.removeprefix(f"{self.host}/")
+        if self.host == "docker.io":
+            return Reference.parse(bare)
+        return evolve(Reference.parse(f"localhost/{bare}"), registry=self.host)
