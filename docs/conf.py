@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib import metadata
 
 project = "pycontainer"
 author = "The pycontainer authors"
 copyright = author
-release = version("pycontainer")
+release = metadata.version("pycontainer")
 html_title = f"pycontainer {release}"
 html_theme = "furo"
 
