@@ -43,8 +43,8 @@ DEFAULT_DEVICE_RULES = (
 _Key = tuple[str, int | None, int | None]
 
 # Registers: 1 is the context at entry and scratch later, 2 the type, 3 the access, 4 and 5 the numbers.
-_LOAD_WORD, _MOVE, _AND, _SHIFT_RIGHT = 0x61, 0xBC, 0x54, 0x74
-_SET, _EXIT, _JUMP_EQUAL, _JUMP_NOT_EQUAL = 0xB4, 0x95, 0x16, 0x56
+_LOAD_WORD, _MOVE, _AND, _SHIFT_RIGHT, _SET = 0x61, 0xBC, 0x54, 0x74, 0xB4
+_EXIT, _JUMP, _JUMP_EQUAL, _JUMP_NOT_EQUAL = 0x95, 0x05, 0x16, 0x56
 _TYPES = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
 _ALL_ACCESS = 7
@@ -57,18 +57,27 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
         SpecError: A rule has an unknown type or access.
     """
     allow, exceptions = _exceptions(rules)
-    code = [
-        _instruction(_LOAD_WORD, 2, 1, offset=0),  # bpf_cgroup_dev_ctx.access_type
-        _instruction(_LOAD_WORD, 4, 1, offset=4),  # .major
-        _instruction(_LOAD_WORD, 5, 1, offset=8),  # .minor
-        _instruction(_MOVE, 3, 2),
-        _instruction(_AND, 2, value=0xFFFF),
-        _instruction(_SHIFT_RIGHT, 3, value=16),
-    ]
-    for key, access in exceptions.items():
-        code += _exception(key, access, allow=not allow)
-    code += [_instruction(_SET, 0, value=int(allow)), _instruction(_EXIT)]
-    return b"".join(code)
+    code = _Code()
+    code.add(_LOAD_WORD, 2, source=1, offset=0)  # bpf_cgroup_dev_ctx.access_type
+    code.add(_LOAD_WORD, 4, source=1, offset=4)  # .major
+    code.add(_LOAD_WORD, 5, source=1, offset=8)  # .minor
+    code.add(_MOVE, 3, source=2)
+    code.add(_AND, 2, value=0xFFFF)
+    code.add(_SHIFT_RIGHT, 3, value=16)
+    # Each test is made once for all exceptions that need it: the verifier's time, most of what a
+    # filter costs, grows with the instructions on all ways through the program.
+    for kind, number in _TYPES.items():
+        if any(key[0] == kind for key in exceptions):
+            code.add(_JUMP_NOT_EQUAL, 2, value=number, to=f"behind {kind}")
+            _test_type(code, kind, exceptions, allow=not allow)
+            code.label(f"behind {kind}")
+    code.label("default")
+    code.add(_SET, 0, value=int(allow))
+    code.add(_EXIT)
+    code.label("excepted")
+    code.add(_SET, 0, value=int(not allow))
+    code.add(_EXIT)
+    return code.program()
 
 
 def v1_writes(rules: Sequence[DeviceRule]) -> list[tuple[str, str]]:
@@ -122,31 +131,81 @@ def _check(rule: DeviceRule, index: int) -> int:
     return sum(_ACCESS[letter] for letter in set(rule.access))
 
 
-def _exception(key: _Key, access: int, *, allow: bool) -> list[bytes]:
-    """Answer if this exception applies, else fall through to what follows.
+def _test_type(code: _Code, kind: str, exceptions: dict[_Key, int], *, allow: bool) -> None:
+    """Look for exceptions among those of one type; by those for any major first."""
+    majors = dict.fromkeys(major for type_, major, _ in exceptions if type_ == kind)
+    for major in sorted(majors, key=lambda major: -1 if major is None else major):
+        behind = f"behind {kind} {major}"
+        if major is not None:
+            code.add(_JUMP_NOT_EQUAL, 4, value=major, to=behind)
+        for key, access in exceptions.items():
+            if key[:2] == (kind, major):
+                _test_access(code, key, access, allow=allow)
+        if major is not None:
+            code.add(_JUMP, to="default")
+        code.label(behind)
 
-    An exception allows what lies in its access entirely, and refuses what touches it.
+
+def _test_access(code: _Code, key: _Key, access: int, *, allow: bool) -> None:
+    """See whether an exception applies, whose type and major are known to.
+
+    An exception that allows does so to what lies in its access entirely, one that refuses to what
+    touches it.
     """
-    kind, major, minor = key
-    tests: list[tuple[int, int, int]] = [(_JUMP_NOT_EQUAL, 2, _TYPES[kind])]
-    if major is not None:
-        tests.append((_JUMP_NOT_EQUAL, 4, major))
+    minor = key[2]
+    if access == _ALL_ACCESS and minor is not None:
+        code.add(_JUMP_EQUAL, 5, value=minor, to="excepted")
+        return
+    behind = f"behind {key}"
     if minor is not None:
-        tests.append((_JUMP_NOT_EQUAL, 5, minor))
-    code = [_instruction(_SET, 0, value=int(allow)), _instruction(_EXIT)]
-    if access != _ALL_ACCESS:
-        bits, escape = (~access & _ALL_ACCESS, _JUMP_NOT_EQUAL) if allow else (access, _JUMP_EQUAL)
-        code[:0] = [
-            _instruction(_MOVE, 1, 3),
-            _instruction(_AND, 1, value=bits),
-            _instruction(escape, 1, value=0, offset=len(code)),
-        ]
-    for operation, register, value in reversed(tests):
-        code.insert(0, _instruction(operation, register, value=value, offset=len(code)))
-    return code
+        code.add(_JUMP_NOT_EQUAL, 5, value=minor, to=behind)
+    if access == _ALL_ACCESS:
+        code.add(_JUMP, to="excepted")
+    else:
+        code.add(_MOVE, 1, source=3)
+        code.add(_AND, 1, value=~access & _ALL_ACCESS if allow else access)
+        code.add(_JUMP_EQUAL if allow else _JUMP_NOT_EQUAL, 1, value=0, to="excepted")
+    code.label(behind)
 
 
-def _instruction(
-    operation: int, target: int = 0, source: int = 0, *, value: int = 0, offset: int = 0
-) -> bytes:
-    return struct.pack("<BBhi", operation, source << 4 | target, offset, value)
+class _Code:
+    """Instructions with jumps to labels further on. Those that nothing leads to are left out.
+
+    The verifier refuses programs with unreachable instructions.
+    """
+
+    def __init__(self) -> None:
+        self._instructions: list[tuple[int, int, int, int, str]] = []
+        self._labels: dict[str, int] = {}
+        self._wanted: set[str] = set()
+        self._reachable = True
+
+    def label(self, name: str) -> None:
+        """Name the place of the next instruction."""
+        self._labels[name] = len(self._instructions)
+        self._reachable |= name in self._wanted
+
+    def add(
+        self,
+        operation: int,
+        target: int = 0,
+        *,
+        source: int = 0,
+        offset: int = 0,
+        value: int = 0,
+        to: str = "",
+    ) -> None:
+        """Append an instruction; one that jumps does so `to` a label."""
+        if not self._reachable:
+            return
+        self._instructions.append((operation, source << 4 | target, offset, value, to))
+        self._wanted.add(to)
+        self._reachable = operation not in (_JUMP, _EXIT)
+
+    def program(self) -> bytes:
+        """The finished program."""
+        packed = []
+        for at, (operation, registers, offset, value, to) in enumerate(self._instructions):
+            jump = self._labels[to] - at - 1 if to else offset
+            packed.append(struct.pack("<BBhi", operation, registers, jump, value))
+        return b"".join(packed)
