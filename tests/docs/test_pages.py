@@ -2,7 +2,7 @@
 
 All ``python`` blocks of a page make one program, run from an empty directory with an empty store. A
 block that begins with a comment naming a file, such as ``# test_orders.py``, is written to that
-file instead; if any of these holds tests, pytest runs them.
+file instead; if any of these holds tests, pytest runs them. Examples run as they are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
@@ -66,3 +67,9 @@ def test_code_on_the_page_runs(page: Path, tmp_path: Path) -> None:
         run(tmp_path, page.with_suffix(".py").name)
     if any(name.startswith("test_") for name in files):
         run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", ".")
+
+
+@pytest.mark.parametrize("example", [pytest.param(path, id=path.name) for path in EXAMPLES])
+def test_example_runs(example: Path, tmp_path: Path) -> None:
+    how = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "pytest" in example.name else []
+    run(tmp_path, *how, str(example))
