@@ -21,6 +21,7 @@ def busybox_tree(root: Path) -> Path:
         pytest.skip("needs a static busybox (apt-get install busybox-static)")
     for name in ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "var"):
         (root / name).mkdir(parents=True)
+    root.chmod(0o755)
     (root / "tmp").chmod(0o1777)
     shutil.copy(program, root / "bin/busybox")
     (root / "bin/busybox").chmod(0o755)

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from busybox import busybox_image
 
 import pycontainer as pc
+from busybox import busybox_image
 from pycontainer import errors
 from pycontainer.content import Store
 from pycontainer.images import Image
@@ -62,7 +62,7 @@ def test_check_raises_with_the_output(image: Image) -> None:
 
 
 def test_a_signal_is_128_plus_its_number(image: Image) -> None:
-    assert sh(image, "sh -c 'kill -TERM $$'").exit_code == 128 + signal.SIGTERM
+    assert sh(image, "sh -c 'kill -TERM $$'; exit $?").exit_code == 128 + signal.SIGTERM
 
 
 def test_input_reaches_standard_input_and_ends(image: Image) -> None:
@@ -143,19 +143,24 @@ def test_environment_user_and_directory(image: Image) -> None:
         env={"COLOUR": "green"},
         hostname="box",
     )
-    assert result.text.splitlines() == [
-        "uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)",
-        "/deep/inside",
-        "/home green",
-        "box",
-        "box",
-        "127.0.0.1\tbox",
-    ] or "groups=2000(extra)" in result.text
+    assert (
+        result.text.splitlines()
+        == [
+            "uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)",
+            "/deep/inside",
+            "/home green",
+            "box",
+            "box",
+            "127.0.0.1\tbox",
+        ]
+        or "groups=2000(extra)" in result.text
+    )
 
 
 def test_namespaces_are_its_own(image: Image) -> None:
     names = ["ipc", "mnt", "net", "pid", "uts", "cgroup"]
-    inside = sh(image, "cd /proc/self/ns; readlink " + " ".join(names)).text.split()
+    script = f"for name in {' '.join(names)}; do readlink /proc/self/ns/$name; done"
+    inside = sh(image, script).text.split()
     outside = [str(Path(f"/proc/self/ns/{name}").readlink()) for name in names]
     assert len(inside) == 6
     assert not set(inside) & set(outside)
@@ -188,7 +193,7 @@ def test_docker_default_isolation(image: Image) -> None:
         "mkdir /sys/fs/cgroup/escape",
         "ls /proc/kcore && test -s /proc/kcore",
         "unshare -U true",
-        "date -s 2001-01-01",
+        "date -s 2001-01-01; test $(date +%Y) = 2001",
         "insmod /bin/busybox",
         "swapoff -a && swapon /bin/busybox",
         "ip link add dummy0 type dummy",
@@ -410,11 +415,13 @@ import sys, time
 import pycontainer as pc
 store = pc.Store.open(sys.argv[1])
 image = pc.Image.get("busybox:test", store=store)
+script = "sleep 1000 & sleep 1000"
+kept = []
 for number in range(3):
-    pc.Container.start(
-        image, ["sh", "-c", "sleep 1000 & sleep 1000"], name=f"c{number}", detach=%s, store=store
-    ).__dict__["_attached"] = False
-    print(pc.Container.get(f"c{number}", store=store).pid, flush=True)
+    kept.append(
+        pc.Container.start(image, ["sh", "-c", script], name=f"c{number}", detach=%s, store=store)
+    )
+    print(kept[-1].pid, flush=True)
 time.sleep(1000)
 """
 

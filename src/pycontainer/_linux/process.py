@@ -163,13 +163,18 @@ def set_ids(uid: int, gid: int) -> None:
     syscall(NUMBERS["setresuid"], uid, uid, uid, what=f"setresuid {uid}")
 
 
-def start_time(pid: int) -> int:
+def start_time(pid: int, *, proc: int | None = None) -> int:
     """When a process started, in clock ticks since boot: with the pid it names a process for good.
+
+    Args:
+        pid: The process.
+        proc: A descriptor of the /proc to look in, where that is not this process's own.
 
     Raises:
         FileNotFoundError: There is no such process.
     """
-    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    path = f"/proc/{pid}/stat" if proc is None else f"{pid}/stat"
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
     try:
         stat = os.read(fd, 4096)
     finally:

@@ -29,7 +29,6 @@ from pycontainer.runtime import (
     request_deletion,
 )
 from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView
-from pycontainer.snapshots import prepare as prepare_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,7 +115,7 @@ def prepare(
         home.mkdir(mode=0o700)
         try:
             _claim(store, container_id, name, found, home)
-            snapshot = prepare_snapshot(store, found.diff_ids, home)
+            snapshot = found.prepare(home)
             spec = options.to_spec(
                 found,
                 args,
@@ -231,15 +230,19 @@ def wait_for_end(home: Path, timeout: float | None) -> bool:
 
 def delete(store: Store, home: Path, container_id: str, timeout: float) -> None:
     """End a container and remove all of it, with its monitor's help if it has one."""
+    deadline = time.monotonic() + timeout
     control = open_control(home)
     if control is not None:
         with control, contextlib.suppress(TimeoutError):
             request_deletion(control, timeout)
-    if home.exists() and not finish(home, timeout=timeout):
-        raise ContainerStateError(
-            f"container {container_id[:12]} did not go within {timeout} seconds",
-            remedy="a process of it may hang in the kernel; try again later",
-        )
+    # A monitor that was on its way out may hold its lock a moment longer than its sockets.
+    while home.exists() and not finish(home, timeout=timeout):
+        if time.monotonic() > deadline:
+            raise ContainerStateError(
+                f"container {container_id[:12]} did not go within {timeout} seconds",
+                remedy="a process of it may hang in the kernel; try again later",
+            )
+        time.sleep(_POLL_SECONDS / 10)
     forget(store, container_id)
 
 

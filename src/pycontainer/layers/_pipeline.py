@@ -8,6 +8,7 @@ so memory is, whatever the layer's size.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import queue
 import threading
 import time
@@ -163,8 +164,8 @@ class _Feed:
         self._expected = expected
         self._blob = blob
         algorithm = expected.digest.algorithm if expected is not None else "sha256"
-        self._blob_hash = Digest(algorithm, "").hasher()
-        self._tar_hash = Digest("sha256", "").hasher()
+        self._blob_hash = hashlib.new(algorithm)
+        self._tar_hash = hashlib.sha256()
         self._algorithm = algorithm
         self._to_parser: queue.Queue[bytes] = queue.Queue(_DEPTH)
         self._to_hash: queue.Queue[tuple[bool, bytes]] = queue.Queue(2 * _DEPTH)
@@ -300,7 +301,7 @@ def pack(
     """
     counted = _Counted(entries)
     codec = compressor(compression, level)
-    tar_hash = Digest("sha256", "").hasher()
+    tar_hash = hashlib.sha256()
     tar_size = 0
     with _Background(codec.compress, blob.write) as compress:
         for chunk in write_tar(counted):

@@ -65,6 +65,8 @@ class _Execution:
         namespaces, spec = request["namespaces"], request["process"]
         assert isinstance(namespaces, int)
         assert isinstance(spec, dict)
+        # Pids are the host's here for good; after setns(2) the path would lead to the container's.
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # Root in the container could otherwise trace this process or open its executable, the
         # host's interpreter, through /proc (CVE-2016-9962, CVE-2019-5736).
         process.set_dumpable(False)
@@ -84,7 +86,8 @@ class _Execution:
         if failure:
             os.waitpid(self.pid, 0)
             raise init.StepFailed.from_wire(failure)
-        wire.send(self.owner, "running", self.pid, process.start_time(self.pid))
+        wire.send(self.owner, "running", self.pid, process.start_time(self.pid, proc=proc))
+        os.close(proc)
 
     def run(self) -> None:
         """Wait for the command; kill it when the host program or the owner is gone."""

@@ -31,7 +31,7 @@ _NO_NEW_FILES = mount.NOSUID | mount.NODEV | mount.NOEXEC
 Plan = dict[str, object]
 
 
-class StepFailed(Exception):  # noqa: N818  (says what happened)
+class StepFailed(Exception):
     """A step of a start failed; crosses processes by `to_wire` and `from_wire`."""
 
     def __init__(self, step: str, code: int, text: str) -> None:

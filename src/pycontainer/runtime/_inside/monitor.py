@@ -215,9 +215,9 @@ class _Monitor:
         packet = wire.receive(self.clients[fd])
         if packet is None:
             poll.unregister(fd)
-            gone = self.clients.pop(fd)
-            gone.close()
-            if gone is self.owner and not self.detached:
+            if fd != self.owner.fileno():
+                self.clients.pop(fd).close()
+            elif not self.detached:  # kept open: its end tells the owner that all is done
                 self._delete()
         elif packet[0] == "delete":
             self._delete()

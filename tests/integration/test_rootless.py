@@ -1,0 +1,198 @@
+"""The same calls as an ordinary user: a program of theirs, run by root for the test."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+import pycontainer
+
+pytestmark = pytest.mark.root
+
+UID = 23456
+DISTRIBUTIONS = ("attrs", "isal", "tornado", "typing_extensions", "urllib3", "zstandard")
+
+
+@frozen
+class Ordinary:
+    """Runs Python as a user without any privilege, in a home of their own."""
+
+    python: str
+    packages: Path
+    home: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.python, *arguments],
+            user=UID,
+            group=UID,
+            extra_groups=[],
+            cwd=self.home,
+            env={"HOME": str(self.home), "PATH": os.defpath, "PYTHONPATH": str(self.packages)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def ordinary() -> Iterator[Ordinary]:
+    """Stage what the user may read: this checkout and its environment may be root's alone."""
+    python = _readable_python()
+    with tempfile.TemporaryDirectory(prefix="pycontainer-ordinary-") as place:
+        Path(place).chmod(0o755)
+        packages, home = Path(place, "packages"), Path(place, "home")
+        shutil.copytree(Path(pycontainer.__file__).parent, packages / "pycontainer")
+        for name in DISTRIBUTIONS:
+            for file in importlib.metadata.files(name) or []:
+                if ".." not in file.parts and "__pycache__" not in file.parts:
+                    target = packages / file
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(file.locate(), target)
+        home.mkdir()
+        os.chown(home, UID, UID)
+        yield Ordinary(python, packages, home)
+
+
+def _readable_python() -> str:
+    wanted = sysconfig.get_python_version()
+    for python in (
+        sys.executable,
+        getattr(sys, "_base_executable", ""),
+        f"/usr/bin/python{wanted}",
+    ):
+        if python and _runs(python):
+            return python
+    pytest.skip(f"no Python {wanted} that an ordinary user may execute")
+
+
+def _runs(python: str) -> bool:
+    try:
+        result = subprocess.run(
+            [python, "-c", "pass"], user=UID, group=UID, extra_groups=[], cwd="/", check=False
+        )
+    except (PermissionError, FileNotFoundError):
+        return False
+    return result.returncode == 0
+
+
+def script(ordinary: Ordinary, text: str) -> str:
+    result = ordinary.run("-W", "error", "-c", PRELUDE + text)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+PRELUDE = """
+import os
+import pycontainer as pc
+image = pc.Image.from_interpreter(tag="python:here")
+def py(code, **options):
+    return pc.run(image, ["python", "-c", code], timeout=60, **options)
+"""
+
+
+def test_the_demo_does_the_whole_job(ordinary: Ordinary) -> None:
+    result = ordinary.run("-m", "pycontainer", "demo")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_doctor_finds_nothing_that_is_needed_missing(ordinary: Ordinary) -> None:
+    result = ordinary.run("-m", "pycontainer", "doctor")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "an ordinary user" in result.stdout
+
+
+def test_root_inside_is_the_user_outside(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+os.mkdir("shared")
+result = py(
+    "import os; print(os.getuid(), os.getpid()); open('/shared/new', 'w').close()",
+    mounts=[pc.Mount.bind("shared", "/shared")],
+    check=True,
+)
+print(result.text.strip(), os.stat("shared/new").st_uid)
+""",
+    )
+    assert out.split() == ["0", "1", str(UID)]
+
+
+def test_containers_start_exec_and_stop(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+code = "import time; print('up', flush=True); time.sleep(100)"
+with pc.Container.start(image, ["python", "-c", code]) as c:
+    print(next(c.logs(follow=True)))
+    print(c.exec(["python", "-c", "print(6 * 7)"], check=True).stdout.decode().strip())
+    print(c.stop(0.1))
+print(pc.Container.list(all=True))
+""",
+    )
+    assert out.split() == ["up", "42", "137", "()"]
+
+
+def test_another_user_inside_is_refused_with_a_reason(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+try:
+    py("pass", user="65534")
+except pc.errors.UnsupportedFeature as error:
+    print(error)
+""",
+    )
+    assert "only one user, root" in out
+    assert "remedy: run as user 0" in out
+
+
+def test_a_limit_without_delegation_is_refused_with_a_reason(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+try:
+    py("pass", memory=1 << 28)
+except pc.errors.UnsupportedFeature as error:
+    print(error.feature, "|", error.reason, "|", error.remedy)
+""",
+    )
+    assert "memory" in out
+    assert len(out.split("|")) == 3
+
+
+def test_owners_survive_a_round_trip_through_a_users_store(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+from pycontainer.layers import Entry, Kind, Ownership, pack, unpack, walk_tree
+from pycontainer.content import BlobDir
+from pathlib import Path
+entries = [
+    Entry(b"", Kind.DIRECTORY, 0o755),
+    Entry(b"device", Kind.CHARACTER_DEVICE, 0o600, 0, 6, major=1, minor=3),
+    Entry(b"file", Kind.FILE, 0o400, 1000, 2000, size=3, content=lambda: iter([b"abc"])),
+]
+blobs = BlobDir(Path("blobs"))
+with blobs.writer() as writer:
+    packed = pack(entries, writer)
+Path("tree").mkdir()
+with blobs.open(packed.descriptor.digest) as blob:
+    unpack(blob, Path("tree"))
+with blobs.writer() as writer:
+    again = pack(walk_tree(Path("tree"), ownership=Ownership.USER), writer)
+print(packed.diff_id == again.diff_id)
+""",
+    )
+    assert out.strip() == "True"
