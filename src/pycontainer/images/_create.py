@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from pycontainer.errors import ImageError, TarError
 from pycontainer.images import _names
 from pycontainer.images._intake import link_image
+from pycontainer.images._interpreter import Interpreter, container_config, gather
 from pycontainer.images._parallel import for_each
 from pycontainer.layers import Ownership, decompress, pack, read_entries, walk_tree
 from pycontainer.oci import (
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
     from pycontainer.layers import Entry
     from pycontainer.oci import Reference
 
-__all__ = ["EPOCH", "assemble", "image_of_entries", "import_rootfs", "read_chunks"]
+__all__ = [
+    "EPOCH",
+    "assemble",
+    "from_interpreter",
+    "image_of_entries",
+    "import_rootfs",
+    "read_chunks",
+]
 
 EPOCH: Final = "1970-01-01T00:00:00Z"
 _CHUNK: Final = 1 << 18
@@ -127,6 +135,33 @@ def import_rootfs(
             )
     except OSError as error:
         raise ImageError(f"cannot import {path}: {error.strerror or error}") from error
+
+
+def from_interpreter(
+    store: Store,
+    packages: Sequence[str],
+    programs: Sequence[str],
+    names: Iterable[Reference] = (),
+) -> Manifest:
+    """Make an image of the running Python.
+
+    Raises:
+        ImageError: There is none to copy, or something it needs is missing.
+    """
+    interpreter = Interpreter.current()
+    try:
+        return image_of_entries(
+            store,
+            gather(interpreter, packages, programs).entries(),
+            created_by=f"copy of {interpreter.executable}",
+            config=container_config(interpreter),
+            names=names,
+        )
+    except OSError as error:
+        raise ImageError(
+            f"cannot copy the interpreter {interpreter.executable}: {error}",
+            remedy="all of it must be readable for this user",
+        ) from error
 
 
 def read_chunks(file: BinaryIO) -> Iterator[bytes]:
