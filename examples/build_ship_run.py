@@ -17,8 +17,8 @@ def main() -> None:
         with pc.Store.open(Path(place, "here")) as here, pc.Store.open(Path(place, "there")) as there:
             base = pc.Image.from_interpreter(store=here)
             image = (
-                pc.Builder(base)
-                .copy(source, "/app")
+                pc.Builder(base, context=place)
+                .copy("src", "/app")
                 .entrypoint(["python", "/app/hello.py"])
                 .build(tag="hello:1", store=here)
             )

@@ -60,8 +60,8 @@ def _job(place: Path, steps: _Steps) -> None:
         with steps.step("make a base image of this Python, without any network"):
             base = pc.Image.from_interpreter(tag="python:here", store=here)
         builder = (
-            pc.Builder(base)
-            .copy(source, "/app")
+            pc.Builder(base, context=place)
+            .copy("app", "/app")
             .run(["python", "-m", "compileall", "-q", "/app"])
             .env({"GREETING": "Hello"})
             .workdir("/app")

@@ -9,14 +9,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from pycontainer.content import Store
 from pycontainer.errors import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Check", "checks", "doctor"]
 

@@ -21,12 +21,14 @@ from pycontainer.content import Schema, remove_tree
 from pycontainer.errors import ContainerError, ContainerStateError, NameInUse
 from pycontainer.images import Image
 from pycontainer.runtime import (
+    ResolvedUser,
     finish,
     is_watched,
     open_control,
     read_exit,
     read_state,
     request_deletion,
+    resolve_user,
 )
 from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from pycontainer.containers._options import Options
     from pycontainer.content import Node, Store
+    from pycontainer.oci import Digest
     from pycontainer.oci.runtime import RuntimeSpec
 
 __all__ = [
@@ -57,6 +60,8 @@ _SCHEMA: Final = Schema(
 )
 _POLL_SECONDS: Final = 0.02
 _YOUNG_SECONDS: Final = 60.0  # a directory without a monitor may still be in the making
+_REMEMBERED_USERS: Final = 512
+_users: dict[tuple[Digest, str], ResolvedUser] = {}
 _recovered: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -110,36 +115,48 @@ def prepare(
     recover(store)
     container_id = secrets.token_hex(32)
     home = directory(store, container_id)
-    with store.lease():  # until the container itself keeps its layers
-        found = _image(image, store)
-        home.mkdir(mode=0o700)
-        try:
-            _claim(store, container_id, name, found, home)
-            snapshot = found.prepare(home)
-            spec = options.to_spec(
-                found,
-                args,
-                store=store,
-                directory=home,
-                container_id=container_id,
-                read=_reader(snapshot.tree()),
-            )
-            record = Record(
-                container_id,
-                name or container_id[:12],
-                str(found.reference or found.id),
-                dict(options.labels),
-                time.time(),
-                detach,
-                found.config.config.stop_signal or "SIGTERM",
-                dict(snapshot.plan.to_wire()),
-            )
-            (home / _RECORD).write_text(json.dumps(asdict(record)))
-            yield New(record, home, spec, snapshot.plan)
-        except BaseException:
-            remove_tree(home)
-            forget(store, container_id)
-            raise
+    found = _image(image, store)
+    home.mkdir(mode=0o700)
+    try:
+        _claim(store, container_id, name, found, home)
+        snapshot = found.prepare(home)
+        spec = options.to_spec(
+            found,
+            args,
+            store=store,
+            directory=home,
+            container_id=container_id,
+            user=_user(found, options.user, snapshot),
+        )
+        record = Record(
+            container_id,
+            name or container_id[:12],
+            str(found.reference or found.id),
+            dict(options.labels),
+            time.time(),
+            detach,
+            found.config.config.stop_signal or "SIGTERM",
+            dict(snapshot.plan.to_wire()),
+        )
+        (home / _RECORD).write_text(json.dumps(asdict(record)))
+        yield New(record, home, spec, snapshot.plan)
+    except BaseException:
+        remove_tree(home)
+        forget(store, container_id)
+        raise
+
+
+def _user(image: Image, wanted: str | None, snapshot: Snapshot) -> ResolvedUser:
+    """Who the container runs as; remembered, since the files of an image do not change."""
+    text = image.config.config.user if wanted is None else wanted
+    key = (image.id, text)
+    user = _users.get(key)
+    if user is None:
+        user = resolve_user(text, _reader(snapshot.tree()))
+        if len(_users) >= _REMEMBERED_USERS:
+            _users.clear()
+        _users[key] = user
+    return user
 
 
 def _image(image: Image | str, store: Store) -> Image:

@@ -10,15 +10,16 @@ from attrs import field, frozen
 
 from pycontainer.errors import ContainerError, UnsupportedFeature
 from pycontainer.oci import runtime as oci
-from pycontainer.runtime import Network, default_process, default_spec, resolve_user
+from pycontainer.runtime import Network, default_process, default_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pycontainer.containers._mount import Mount
     from pycontainer.content import Store
     from pycontainer.images import Image
+    from pycontainer.runtime import ResolvedUser
 
 __all__ = ["Options", "command_line"]
 
@@ -53,7 +54,7 @@ class Options:
         store: Store,
         directory: Path,
         container_id: str,
-        read: Callable[[str], bytes | None],
+        user: ResolvedUser,
     ) -> oci.RuntimeSpec:
         """The container as a runtime-spec document; writes its hosts, resolv.conf and hostname.
 
@@ -63,11 +64,10 @@ class Options:
             store: Where volumes are.
             directory: The container's own.
             container_id: Names the host unless something else does.
-            read: Reads a file of the container's root.
+            user: Who it runs as.
 
         Raises:
             ContainerError: There is nothing to run, or a mount is impossible.
-            UnknownUser: The user is not the image's.
         """
         if self.network not in ("none", "host"):
             raise UnsupportedFeature(
@@ -80,7 +80,6 @@ class Options:
         env = dict(entry.partition("=")[::2] for entry in config.env)
         env.setdefault("HOSTNAME", hostname)
         env.update(self.env)
-        user = resolve_user(config.user if self.user is None else self.user, read)
         process = default_process(
             command_line(image, args, self.entrypoint),
             env=env,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import select
 import socket
@@ -193,7 +194,7 @@ def launch(
         UnsupportedFeature: The kernel or this user's rights lack something.
         TimeoutExpired: The start took too long; it was undone.
     """
-    group = cgroups.plan(name, spec.resources)
+    group = cgroups.plan(name, spec.resources, hierarchies=_hierarchies(os.getpid()))
     program = None
     if confined:
         capabilities = frozenset(spec.process.capabilities.bounding)
@@ -246,6 +247,12 @@ def execute(
     finally:
         os.close(pidfd)
     return _await_start(running, process.args[0], timeout)
+
+
+@functools.lru_cache(maxsize=1)
+def _hierarchies(_process: int) -> cgroups.Hierarchies:
+    """The machine's control groups; looked up once a process, they are mounted at boot."""
+    return cgroups.discover()
 
 
 def _submit(
