@@ -175,4 +175,4 @@ def open_source(result: Result, work: Work, origin: str) -> FileSource:
     """
     if isinstance(result, Directory):
         return _Context(result.path)
-    return _Stage(tree_of(result, work), origin or "the stage")
+    return _Stage(tree_of(result, work), f"--from={origin}")

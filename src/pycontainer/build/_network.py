@@ -6,10 +6,13 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from pycontainer.build._destination import resolve
 from pycontainer.oci.runtime import Mount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pycontainer.snapshots import TreeView
 
 __all__ = ["network_files"]
 
@@ -21,12 +24,13 @@ _HOSTS: Final = """\
 
 
 def network_files(
-    directory: Path, network: Literal["none", "host"], hostname: str
+    directory: Path, tree: TreeView, network: Literal["none", "host"], hostname: str
 ) -> Sequence[Mount]:
     """Write ``/etc/hostname``, ``/etc/hosts`` and ``/etc/resolv.conf`` of a container.
 
     Args:
         directory: Where to.
+        tree: The image's files: what stands there may be a symlink, ``resolv.conf`` often a dangling one.
         network: Whether the host's name servers can be reached.
         hostname: The container's name.
     """
@@ -44,5 +48,6 @@ def network_files(
         path = directory / name
         path.write_bytes(content)
         path.chmod(0o644)
-        mounts.append(Mount(f"/etc/{name}", "bind", str(path), ("bind", "ro")))
+        place = resolve(tree, f"/etc/{name}")
+        mounts.append(Mount(place, "bind", str(path), ("bind", "ro")))
     return mounts

@@ -109,7 +109,7 @@ class _RunTask(Task):
             return store_layer(entries, self.work)
 
     def _run(self, snapshot: Snapshot, directory: Path, tree: TreeView, output: Output) -> int:
-        spec = self._spec(tree, network_files(directory, self.step.network, _HOSTNAME))
+        spec = self._spec(tree, network_files(directory, tree, self.step.network, _HOSTNAME))
         place = directory / "container"
         place.mkdir()
         name = f"build-{secrets.token_hex(8)}"

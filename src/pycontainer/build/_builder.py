@@ -1,0 +1,329 @@
+"""Images as Python code: each method returns a Builder with one more step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attrs import frozen
+
+from pycontainer.build._cache import BuildCache
+from pycontainer.build._configure import (
+    AddVolumes,
+    Expose,
+    SetCmd,
+    SetEntrypoint,
+    SetEnv,
+    SetLabels,
+    SetShell,
+    SetStopSignal,
+    SetUser,
+)
+from pycontainer.build._copy import Copy
+from pycontainer.build._graph import State, Step, Vertex
+from pycontainer.build._run import Run
+from pycontainer.build._solver import Solver
+from pycontainer.build._sources import ImageSource, LocalSource, ScratchSource, StoredImageSource
+from pycontainer.build._work import Work, default_epoch
+from pycontainer.build._workdir import Workdir
+from pycontainer.content import Store
+from pycontainer.images import Image, create
+from pycontainer.oci import Platform, Reference
+
+if TYPE_CHECKING:
+    import os
+
+    from pycontainer.build._events import Progress
+
+__all__ = ["Builder"]
+
+Command = Sequence[str] | str
+"""Words to execute, or a text for the image's shell."""
+
+
+@frozen(init=False, repr=False)
+class Builder:
+    """A stage of a build: an image to begin with, and steps.
+
+    A Builder is a value. Each method returns a new one and leaves the old one as it is, so a stage can be
+    continued in several ways, and another stage can copy from it. Nothing is done until `build`.
+
+    Args:
+        base: Where to begin: an image's name, an image, or another stage.
+        platform: For which platform to pull the image; None for this machine's.
+        context: The directory that `copy` takes files from; None for the one that `build` is given.
+
+    Example:
+        >>> app = Builder("python:3.12").copy("src", "/app").run(["pip", "install", "/app"])
+        >>> image = app.entrypoint(["python", "-m", "app"]).build("app:1")  # doctest: +SKIP
+    """
+
+    target: Vertex
+    """What the stage gives so far: a vertex of the build graph."""
+    _first: Vertex
+    _context: Path | None
+
+    def __init__(
+        self,
+        base: str | Reference | Image | Builder,
+        *,
+        platform: str | Platform | None = None,
+        context: str | os.PathLike[str] | None = None,
+    ) -> None:
+        first = _begin(base, platform)
+        self.__attrs_init__(first, first, _path(context))
+
+    @classmethod
+    def scratch(
+        cls,
+        *,
+        platform: str | Platform | None = None,
+        context: str | os.PathLike[str] | None = None,
+    ) -> Builder:
+        """Begin with no files at all.
+
+        Args:
+            platform: What the image is for; None for this machine.
+            context: See `Builder`.
+        """
+        first = Vertex(ScratchSource(_platform(platform) or Platform.current()))
+        builder = cls.__new__(cls)
+        builder.__attrs_init__(first, first, _path(context))
+        return builder
+
+    def _then(self, step: Step, *others: Vertex) -> Builder:
+        builder = type(self).__new__(type(self))
+        target = Vertex(step, (self.target, *others))
+        builder.__attrs_init__(target, self._first, self._context)
+        return builder
+
+    # --- files -------------------------------------------------------------------------------
+
+    def copy(
+        self,
+        source: str | Sequence[str],
+        destination: str,
+        *,
+        owner: str | int | None = None,
+        mode: int | None = None,
+        from_: Builder | Image | str | None = None,
+    ) -> Builder:
+        """Copy files into the image, with Docker's rules for ``COPY``.
+
+        A directory's content is copied, not the directory itself. A file goes into the destination if
+        that ends with ``/`` or is a directory in the image; else it gets that name. Several sources
+        need a destination that ends with ``/``. Missing directories are made. Times become the
+        build's epoch.
+
+        Args:
+            source: Paths relative to the context, or to the root of `from_`; names may be patterns
+                (``*``, ``?``, ``[a-z]``) and must match something.
+            destination: Path in the image, relative to its working directory.
+            owner: ``user``, ``user:group`` or numbers; names are those of the image's own
+                ``/etc/passwd`` and ``/etc/group``. None: 0:0, or, with `from_`, as they are there.
+            mode: Permissions of all that is copied; None: as they are.
+            from_: Copy from this stage or image instead of from the context.
+        """
+        sources = (source,) if isinstance(source, str) else tuple(source)
+        if not sources:
+            raise ValueError("copy needs a source")
+        if mode is not None and not 0 <= mode <= 0o7777:
+            raise ValueError(f"not a file mode: {mode:#o}")
+        step = Copy(
+            sources,
+            destination,
+            owner=None if owner is None else str(owner),
+            mode=mode,
+            origin=_label(from_),
+        )
+        source_vertex = Vertex(LocalSource(self._context)) if from_ is None else _begin(from_, None)
+        return self._then(step, source_vertex)
+
+    def run(
+        self,
+        command: Command,
+        *,
+        network: Literal["none", "host"] = "host",
+        env: Mapping[str, str] | None = None,
+    ) -> Builder:
+        """Execute a command in the image; what it changes becomes a layer.
+
+        It runs as the image's user, in its working directory and environment. What it makes should
+        depend on nothing else than the image: the cache goes by that.
+
+        Args:
+            command: Words to execute, or a text for the image's shell.
+            network: ``host`` shares this machine's network, as builds usually need one; ``none``
+                has only a loopback interface.
+            env: Variables for this command alone; they are not kept in the image.
+        """
+        words = command if isinstance(command, str) else tuple(command)
+        if not words:
+            raise ValueError("run needs a command")
+        return self._then(Run(words, network=network, env=_pairs(env or {})))
+
+    def workdir(self, path: str) -> Builder:
+        """Set the working directory, relative to the one before, and make it if it is missing."""
+        return self._then(Workdir(_text(path, "directory")))
+
+    # --- config ------------------------------------------------------------------------------
+
+    def env(self, values: Mapping[str, str]) -> Builder:
+        """Set environment variables."""
+        for name in values:
+            if not name or "=" in name or "\0" in name:
+                raise ValueError(f"not the name of an environment variable: {name!r}")
+        return self._then(SetEnv(_pairs(values)))
+
+    def label(self, values: Mapping[str, str]) -> Builder:
+        """Set labels."""
+        return self._then(SetLabels(_pairs(values)))
+
+    def user(self, user: str | int) -> Builder:
+        """Set the user (``name``, ``name:group``, ``uid``, ``uid:gid``) of commands and containers."""
+        return self._then(SetUser(_text(str(user), "user")))
+
+    def expose(self, *ports: int | str) -> Builder:
+        """Say on which ports containers listen: ``8080``, ``"8080/udp"``, ``"8000-8010/tcp"``."""
+        return self._then(Expose(tuple(each for port in ports for each in _ports(port))))
+
+    def volume(self, *paths: str) -> Builder:
+        """Say which directories hold data that should outlive containers."""
+        return self._then(AddVolumes(tuple(_text(path, "directory") for path in paths)))
+
+    def entrypoint(self, command: Command) -> Builder:
+        """Set what containers execute; arguments that the base image has for its own are dropped."""
+        words = command if isinstance(command, str) else tuple(command)
+        return self._then(SetEntrypoint(words, keep_cmd=self._has_cmd()))
+
+    def cmd(self, command: Command) -> Builder:
+        """Set the default command, or the default arguments of the entry point."""
+        words = command if isinstance(command, str) else tuple(command)
+        return self._then(SetCmd(words))
+
+    def stop_signal(self, signal: str | int) -> Builder:
+        """Set the signal that asks containers to end, such as ``SIGINT``."""
+        return self._then(SetStopSignal(_text(str(signal), "signal")))
+
+    def shell(self, words: Sequence[str]) -> Builder:
+        """Set the shell for commands that are given as text, such as ``["/bin/bash", "-c"]``."""
+        if isinstance(words, str) or not words:
+            raise ValueError("a shell is a list of words")
+        return self._then(SetShell(tuple(words)))
+
+    def _has_cmd(self) -> bool:
+        """Whether this stage itself has set a default command."""
+        vertex = self.target
+        while vertex is not self._first:
+            if isinstance(vertex.operation, SetCmd):
+                return True
+            vertex = vertex.inputs[0]
+        return False
+
+    # --- building ----------------------------------------------------------------------------
+
+    def build(
+        self,
+        tag: str | Reference | None = None,
+        *,
+        context: str | os.PathLike[str] = ".",
+        store: Store | None = None,
+        use_cache: bool = True,
+        source_date_epoch: int | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Image:
+        """Build the image.
+
+        The same steps on the same files give the same digest, on any day and in any directory.
+        Independent stages are built at the same time; steps whose inputs are as in an earlier build
+        are taken from the cache.
+
+        Args:
+            tag: A name for the image.
+            context: The directory that `copy` takes files from.
+            store: Where to build; None for the store of the image that the stage begins with, if it
+                begins with one at hand, else the default store.
+            use_cache: Whether steps may be taken from the cache.
+            source_date_epoch: The image's time, seconds since 1970; None for the environment's
+                ``SOURCE_DATE_EPOCH``, else 0.
+            progress: Called with each event, by one thread at a time.
+            timeout: Seconds for the whole build.
+
+        Raises:
+            BuildError: A step cannot be done; `BuildStepFailed` where a command failed.
+            TimeoutExpired: The build took too long.
+            RegistryError: The base image cannot be pulled.
+        """
+        store = store or self._store()
+        work = Work(
+            store=store,
+            epoch=default_epoch() if source_date_epoch is None else source_date_epoch,
+            context=Path(context),
+        )
+        solver = Solver(work, BuildCache(store), progress=progress, use_cache=use_cache)
+        with store.lease():
+            state = solver.solve(self.target, timeout=timeout)
+            assert isinstance(state, State)
+            layers = [(layer.descriptor, layer.diff_id) for layer in state.layers]
+            return create(store, layers, state.config, tag=tag)
+
+    def _store(self) -> Store:
+        vertex = self.target
+        while vertex.inputs:
+            vertex = vertex.inputs[0]
+        source = vertex.operation
+        return source.image.store if isinstance(source, StoredImageSource) else Store.default()
+
+    def __repr__(self) -> str:
+        return f"<Builder {self.target.title!r}>"
+
+
+def _begin(base: str | Reference | Image | Builder, platform: str | Platform | None) -> Vertex:
+    if isinstance(base, Builder):
+        return base.target
+    if isinstance(base, Image):
+        return Vertex(StoredImageSource(base))
+    reference = base if isinstance(base, Reference) else Reference.parse(base)
+    return Vertex(ImageSource(reference, _platform(platform)))
+
+
+def _label(origin: Builder | Image | str | None) -> str:
+    """What a history entry says of where files were copied from; the same on every machine."""
+    if origin is None:
+        return ""
+    if isinstance(origin, Builder):
+        return "stage"
+    if isinstance(origin, Image):
+        return str(origin.digest if origin.reference is None else origin.reference.familiar)
+    return Reference.parse(origin).familiar
+
+
+def _platform(platform: str | Platform | None) -> Platform | None:
+    return Platform.parse(platform) if isinstance(platform, str) else platform
+
+
+def _path(context: str | os.PathLike[str] | None) -> Path | None:
+    return None if context is None else Path(context).absolute()
+
+
+def _pairs(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(values.items())
+
+
+def _text(value: str, what: str) -> str:
+    if not value:
+        raise ValueError(f"an empty text is no {what}")
+    return value
+
+
+def _ports(port: int | str) -> list[str]:
+    """A port, or each of a range, with its protocol."""
+    number, _, protocol = str(port).partition("/")
+    first, _, last = number.partition("-")
+    low, high = (int(text) if text.isdecimal() else 0 for text in (first, last or first))
+    protocol = protocol.lower() or "tcp"
+    if not 1 <= low <= high <= 65535 or protocol not in ("tcp", "udp", "sctp"):
+        raise ValueError(f"not a port: {port!r}; write 8080, '8080/udp' or '8000-8010'")
+    return [f"{each}/{protocol}" for each in range(low, high + 1)]
