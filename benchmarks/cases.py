@@ -92,6 +92,55 @@ def extract(directory: Path) -> Iterator[Pair]:
     )
 
 
+@case("Push an image", rounds=10)
+@contextlib.contextmanager
+def push(directory: Path) -> Iterator[Pair]:
+    """An image with one layer of 170 MB, compressed already, goes to a Docker registry.
+
+    skopeo copies from an OCI layout. Each round pushes to a repository that the registry has not seen.
+    """
+    with _image(directory) as image, peers.registry(directory) as host:
+        layout = directory / "layout"
+        image.save(layout, format="oci-layout")
+
+        def ours() -> None:
+            with pc.Registry(host) as registry:
+                registry.push(image, f"ours/{uuid.uuid4().hex}:1")
+
+        def skopeo() -> None:
+            target = f"docker://{host}/peer/{uuid.uuid4().hex}:1"
+            peers.skopeo("copy", "--dest-tls-verify=false", f"oci:{layout}", target)
+
+        yield Side("pycontainer", ours), Side("skopeo", skopeo)
+
+
+@case("Pull an image and unpack it", rounds=10)
+@contextlib.contextmanager
+def pull(directory: Path) -> Iterator[Pair]:
+    """An image with one layer of 170 MB comes from a Docker registry and becomes a directory.
+
+    The peer is `skopeo copy` to an OCI layout and then `umoci raw unpack` of that.
+    """
+    with _image(directory) as image, peers.registry(directory) as host:
+        with pc.Registry(host) as registry:
+            registry.push(image, "debian:1")
+        place = directory / "place"
+
+        def ours() -> None:
+            with Store.open(place) as store, pc.Registry(host) as registry:
+                registry.pull("debian:1", store=store).unpack()
+
+        def skopeo() -> None:
+            source, layout = f"docker://{host}/debian:1", f"{place}/layout"
+            peers.skopeo("copy", "--src-tls-verify=false", source, f"oci:{layout}:1")
+            peers.call("umoci", "raw", "unpack", "--image", f"{layout}:1", place / "root")
+
+        yield (
+            Side("pycontainer", ours, before=place.mkdir, after=lambda: remove_tree(place)),
+            Side("skopeo, umoci", skopeo, before=place.mkdir, after=lambda: remove_tree(place)),
+        )
+
+
 @case("A program that imports the library", rounds=20)
 @contextlib.contextmanager
 def import_time(_directory: Path) -> Iterator[Pair]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["call", "minbase", "runc_bundle", "runc_container", "tree"]
+__all__ = ["call", "minbase", "registry", "runc_bundle", "runc_container", "skopeo", "tree"]
 
 _CACHE = Path(__file__).parents[1] / ".cache"
+_REGISTRY_SECONDS = 10
 
 
 def call(*command: str | Path) -> None:
@@ -71,3 +74,42 @@ def runc_container(bundle: Path) -> Iterator[str]:
         yield name
     finally:
         call("runc", "delete", "--force", name)
+
+
+def skopeo(*arguments: str | Path) -> None:
+    """Run skopeo without signature policy or TLS."""
+    call("skopeo", "--insecure-policy", *arguments)
+
+
+@contextlib.contextmanager
+def registry(directory: Path) -> Iterator[str]:
+    """Run Debian's docker-registry; gives its host and port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = directory / "registry.json"  # YAML takes JSON
+    storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
+    config.write_text(
+        json.dumps({"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}})
+    )
+    process = subprocess.Popen(
+        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _await_port(port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _await_port(port: int) -> None:
+    deadline = time.monotonic() + _REGISTRY_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
