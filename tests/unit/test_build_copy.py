@@ -216,18 +216,24 @@ def test_attributes_of_the_context_stay_behind(build: Build, context: Path) -> N
     assert build(Builder.scratch().copy("a", "/")).digest == plain.digest
 
 
+def make_socket(path: Path) -> None:
+    here = os.open(path.parent, os.O_RDONLY)  # the whole path may be too long for sun_path
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/proc/self/fd/{here}/{path.name}")
+    os.close(here)
+
+
 def test_fifos_are_copied_and_sockets_are_not(build: Build, context: Path) -> None:
     (context / "d").mkdir()
     os.mkfifo(context / "d/fifo")
-    here = os.open(context / "d", os.O_RDONLY)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"/proc/self/fd/{here}/socket")
-    os.close(here)
+    make_socket(context / "d/socket")
     files = files_of(build(Builder.scratch().copy("d", "/x")))
     assert {path: file.kind for path, file in files.items()} == {
         "x": Kind.DIRECTORY,
         "x/fifo": Kind.FIFO,
     }
+    with pytest.raises(BuildError, match="d/socket is a socket"):
+        build(Builder.scratch().copy("d/socket", "/"))
 
 
 # --- symlinks ------------------------------------------------------------------------------------
@@ -406,6 +412,13 @@ def test_a_missing_file_of_a_stage(build: Build) -> None:
 
 
 # --- empty copies, the cache, digests ------------------------------------------------------------
+
+
+def test_names_with_spaces(build: Build, context: Path) -> None:
+    write(context, {"a b": "A"})
+    image = build(Builder.scratch().copy("a b", "/c d"))
+    assert contents_of(image) == {"c d": b"A"}
+    assert image.history[0].created_by == 'COPY ["a b", "/c d"]'
 
 
 def test_an_empty_directory_makes_its_destination_or_nothing(build: Build, context: Path) -> None:

@@ -161,6 +161,11 @@ def test_the_epoch_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(BuildError, match="'yesterday'"):
         default_epoch()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(10**12))
+    with pytest.raises(BuildError, match="not a number of seconds"):
+        default_epoch()
+    with pytest.raises(ValueError, match="epoch"):
+        Work(store=None, epoch=-1)  # type: ignore[arg-type]
 
 
 # --- solving -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 from itertools import chain, islice
@@ -59,8 +60,11 @@ class Copy(Step):
             "chown": self.owner or "",
             "chmod": "" if self.mode is None else f"{self.mode:o}",
         }
-        words = [f"--{name}={value}" for name, value in flags.items() if value]
-        return " ".join(["COPY", *words, *self.sources, self.destination])
+        words = ["COPY", *(f"--{name}={value}" for name, value in flags.items() if value)]
+        paths = (*self.sources, self.destination)
+        if any(character.isspace() for path in paths for character in path):
+            return " ".join([*words, json.dumps(paths)])
+        return " ".join([*words, *paths])
 
     @property
     def into_directory(self) -> bool:
@@ -102,9 +106,10 @@ class _CopyTask(Task):
         to = [self._base.chain_id, self._place, *how]
         if isinstance(self._origin, State):  # spares looking at its files
             yield ["by layers", *to, self._origin.chain_id, step.sources]
-        files = self._select()
+        files = open_source(self._origin, self._work, step.origin)
         fingerprint = Fingerprint()
         try:
+            self._select(files)
             for selected in self._selected:
                 fingerprint.begin("" if selected.node.is_dir else selected.name)
                 fingerprint.take(self._entries(files, selected))
@@ -138,9 +143,8 @@ class _CopyTask(Task):
             )
         return layer
 
-    def _select(self) -> FileSource:
+    def _select(self, files: FileSource) -> None:
         step = self._step
-        files = open_source(self._origin, self._work, step.origin)
         self._selected = [found for source in step.sources for found in files.select(source)]
         if len(self._selected) > 1 and not step.into_directory:
             raise BuildError(
@@ -148,7 +152,6 @@ class _CopyTask(Task):
                 f"{step.destination}",
                 remedy=f"write the destination as {step.destination}/",
             )
-        return files
 
     def _entries(self, files: FileSource, selected: Selected) -> Iterator[Entry]:
         """What is copied of one source, seen from there; of a directory only what is in it."""

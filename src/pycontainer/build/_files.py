@@ -70,6 +70,8 @@ class FileSource(ABC):
             if node is None:
                 raise self._dangling(pattern, path)
             selected.append(Selected(path.rpartition("/")[2], node))
+            if stat.S_ISSOCK(node.status.st_mode):
+                raise BuildError(f"copy {pattern!r}: {path.lstrip('/')} is a socket")
         if not selected:
             raise self._missing(pattern)
         return selected

@@ -135,9 +135,7 @@ def state_of(image: Image, work: Work) -> State:
         layers.append(Layer(_as_oci(descriptor), diff_id))
     config = image.config
     extra = {key: config.extra[key] for key in _KEPT_EXTRA if key in config.extra}
-    return State(
-        tuple(layers), config.evolve(config=_inherited(config.config), author="", extra=extra)
-    )
+    return State(tuple(layers), config.evolve(config=_inherited(config.config), extra=extra))
 
 
 def _inherited(config: ContainerConfig) -> ContainerConfig:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import field, frozen
+from attrs.validators import ge, le
 
 from pycontainer.errors import BuildError
 from pycontainer.oci import Compression, History
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pycontainer.content import Store
 
 __all__ = ["Cancellation", "Cancelled", "Work", "default_epoch"]
+
+_LAST_EPOCH: Final = 253402300799
+"""The end of the year 9999, the last that RFC 3339 can write."""
 
 Log = Callable[[Literal["stdout", "stderr"], str], None]
 
@@ -85,7 +89,7 @@ class Work:
     """
 
     store: Store
-    epoch: int = 0
+    epoch: int = field(default=0, validator=[ge(0), le(_LAST_EPOCH)])
     context: Path = Path()
     compression: Compression = Compression.GZIP
     cancellation: Cancellation = field(factory=Cancellation)
@@ -104,7 +108,7 @@ def default_epoch() -> int:
         BuildError: The variable is set to something else than a number of seconds.
     """
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if text and not text.isdecimal():
+    if text and not (text.isdecimal() and int(text) <= _LAST_EPOCH):
         raise BuildError(
             f"SOURCE_DATE_EPOCH is {text!r}, not a number of seconds since 1970",
             remedy="unset it or set it to a number, such as that of `git log -1 --format=%ct`",
