@@ -16,7 +16,7 @@ from pycontainer.build import _copy as copy_module
 from pycontainer.content import Store
 from pycontainer.errors import BuildError
 from pycontainer.images import Image
-from pycontainer.layers import Kind
+from pycontainer.layers import Kind, Ownership
 
 Build = Callable[[Builder], Image]
 
@@ -463,6 +463,23 @@ def test_a_stage_with_the_same_files_is_found_in_the_cache(store: Store, context
     for _ in range(2):
         found = cached(Builder.scratch().copy("/out", "/x", from_=other), store, context)
         assert title in found
+
+
+def test_one_digest_for_root_and_for_ordinary_users(
+    tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(context, {"etc/etc/passwd": PASSWD, "d/a": "A"})
+    (context / "d/a").chmod(0o4711)
+    stage = Builder.scratch().copy("etc", "/").copy("d", "/out/d", owner="app")
+    builder = stage.copy("/out", "/again", from_=stage).workdir("/again/d/new")
+    digests = set()
+    for ownership in (Ownership.current(), Ownership.USER):
+        monkeypatch.setattr(Ownership, "current", lambda found=ownership: found)
+        with Store.open(tmp_path / ownership.value) as store:
+            image = builder.build(store=store, context=context)
+            assert files_of(image)["again/d"].owner == (1000, 1001)
+            digests.add(image.digest)
+    assert len(digests) == 1
 
 
 def test_one_digest_in_two_stores_two_directories_on_two_days(tmp_path: Path) -> None:
