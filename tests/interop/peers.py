@@ -68,7 +68,7 @@ def _started(process: subprocess.Popen[bytes], log: Path, pattern: str) -> str:
         if found := re.search(pattern, text):
             return found[1]
         if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"{process.args} did not start:\n{text}")
+            raise AssertionError(f"{process.args!r} did not start:\n{text}")
         time.sleep(0.02)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -38,7 +40,7 @@ def push(client: Client, repository: str, tag: str, image: Layout) -> Manifest:
     manifest = Manifest.parse(image.manifest)
     for part in (manifest.config, *manifest.layers):
         path = image.blob_path(str(part.digest))
-        assert client.push_blob(repository, part, lambda path=path: path.open("rb"))
+        assert client.push_blob(repository, part, partial(open, path, "rb"))
     digest = client.put_manifest(repository, tag, image.manifest, manifest.media_type)
     assert digest == manifest.digest
     return manifest
@@ -83,7 +85,7 @@ class TestOurClient:
     def test_skips_and_mounts_what_is_there(self, client: Client, busybox: Layout) -> None:
         manifest = push(client, "ours/source", "v1", busybox)
 
-        def unwanted() -> None:
+        def unwanted() -> BinaryIO:
             raise AssertionError("opened a blob that need not be sent")
 
         layer = manifest.layers[0]
@@ -113,9 +115,9 @@ class TestOurClient:
             client.get_manifest("ours/none", "v1")
         assert (error.value.status, error.value.code) == (404, "MANIFEST_UNKNOWN")
         assert client.head_manifest("ours/none", "v1") is None
-        with pytest.raises(RegistryBlobNotFound) as error:
+        with pytest.raises(RegistryBlobNotFound) as absent:
             client.open_blob("ours/none", Descriptor("", nothing, 7))
-        assert (error.value.status, error.value.code) == (404, "BLOB_UNKNOWN")
+        assert (absent.value.status, absent.value.code) == (404, "BLOB_UNKNOWN")
         assert not client.blob_exists("ours/none", nothing)
         with pytest.raises(ManifestNotFound):
             client.tags("ours/none")

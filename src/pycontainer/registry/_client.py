@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote, urlencode
 
 from pycontainer.errors import (
     DigestMismatch,
@@ -15,9 +15,10 @@ from pycontainer.errors import (
 )
 from pycontainer.oci import Descriptor, Digest, media_types
 from pycontainer.registry._body import FileBody
+from pycontainer.registry._hosts import base_url, resolve
 from pycontainer.registry._names import check_repository, check_target
 from pycontainer.registry._pages import next_link
-from pycontainer.registry._transport import BodyStream, Request, Transport, base_url
+from pycontainer.registry._transport import BodyStream, Request, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -303,10 +304,11 @@ class Client:
         path = f"/v2/{check_repository(repository)}/blobs/uploads/"
         if mount_from is not None:
             path += "?" + urlencode({"mount": str(digest), "from": check_repository(mount_from)})
+        what = f"begin an upload to {self.host}/{repository}"
         request = Request(
             "POST",
             path,
-            f"begin an upload to {self.host}/{repository}",
+            what,
             expect=frozenset({201, 202}),
             missing=ManifestNotFound,
         )
@@ -319,7 +321,7 @@ class Client:
                 f"{self.host} opens an upload to {repository} but does not say where (no Location)",
                 status=answer.status,
             )
-        return urljoin(answer.url, location)
+        return resolve(answer.url, location, what)
 
     # --- tags --------------------------------------------------------------------------------
 
@@ -343,7 +345,7 @@ class Client:
             )
             tags += _tags_of(answer, what)
             link = next_link(answer.headers.get("link"))
-            target = urljoin(answer.url, link) if link is not None else None
+            target = resolve(answer.url, link, what) if link is not None else None
         return tags
 
 

@@ -10,7 +10,8 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.web import Application
 
-from pycontainer.registry._handlers import ROUTES, NotFoundHandler, Service
+from pycontainer.registry._handler import Service
+from pycontainer.registry._handlers import ROUTES, NotFoundHandler
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

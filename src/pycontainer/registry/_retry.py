@@ -20,7 +20,7 @@ PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of trouble that may pass."""
 
 
-class Failed(Exception):  # noqa: N818  (never leaves the room)
+class Failed(Exception):
     """An attempt that failed in a way that may pass.
 
     Args:

@@ -102,6 +102,7 @@ class RegistryServer:
         finalizer = getattr(self, "_finalizer", None)
         if finalizer is not None and finalizer.alive:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
+            self.close()
 
     def __repr__(self) -> str:
         return f"RegistryServer({self.url!r})"

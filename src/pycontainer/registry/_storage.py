@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Storage", "StoredManifest", "Upload", "UploadBusy"]
 
 
-class UploadBusy(Exception):  # noqa: N818  (never leaves the room)
+class UploadBusy(Exception):
     """Another request is writing to that upload."""
 
 

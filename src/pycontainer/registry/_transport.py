@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from typing import TYPE_CHECKING, Final, NoReturn, Self
-from urllib.parse import urljoin
 
 import urllib3
 from attrs import define, field, frozen
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    LocationParseError,
     NewConnectionError,
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.util import Timeout, Url, parse_url
+from urllib3.util import Timeout
 
-from pycontainer import __version__
 from pycontainer.errors import RegistryError, RegistryUnavailable, Unauthorized
 from pycontainer.registry._body import FileBody, FilePool, SecureFilePool
 from pycontainer.registry._challenge import parse_challenges
 from pycontainer.registry._codes import parse_errors
+from pycontainer.registry._hosts import http_url, is_loopback, resolve, same_origin
 from pycontainer.registry._retry import PASSING, Failed, Retry, retry_after
 
 if TYPE_CHECKING:
@@ -35,11 +32,10 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["Answer", "BodyStream", "Request", "Transport", "base_url", "is_loopback"]
+__all__ = ["Answer", "BodyStream", "Request", "Transport"]
 
 _log = logging.getLogger("pycontainer.registry")
 
-_DOCKER_HUB: Final = ("docker.io", "registry-1.docker.io")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _LARGEST_ERROR: Final = 64 << 10
@@ -204,7 +200,7 @@ class Transport:
                 self._refused(request, response)
             return use(response)
         except (HTTPError, OSError) as error:
-            untouched = isinstance(error, NewConnectionError | ConnectTimeoutError)
+            untouched = isinstance(error, ConnectTimeoutError)
             unavailable = RegistryUnavailable(
                 f"cannot {request.what}: {_reason(error)}", remedy=_remedy(error, self.base)
             )
@@ -214,7 +210,8 @@ class Transport:
 
     def _follow(self, request: Request) -> BaseHTTPResponse:
         """Send a request, and again to wherever it is redirected."""
-        url, method, body = urljoin(self.base, request.target), request.method, request.body
+        url = resolve(self.base, request.target, request.what)
+        method, body = request.method, request.body
         for _ in range(_MOST_REDIRECTS + 1):
             response = self._send(request, method, url, body)
             location = response.headers.get("Location")
@@ -225,19 +222,19 @@ class Transport:
             _discard(response)
             if response.status == 303 and method != "HEAD":
                 method, body = "GET", None
-            url = urljoin(url, location)
+            url = resolve(url, location, request.what)
         raise RegistryError(f"cannot {request.what}: redirected more than {_MOST_REDIRECTS} times")
 
     def _send(
         self, request: Request, method: str, url: str, body: bytes | FileBody | None
     ) -> BaseHTTPResponse:
-        target = _parse(url, request.what)
+        target = http_url(url, request.what)
         if target.scheme == "http" and not self._plain_allowed(target.host or ""):
             raise RegistryError(
                 f"cannot {request.what}: plain HTTP to {target.netloc} is refused",
                 remedy="use TLS, or insecure=True if the network can be trusted",
             )
-        headers = {"User-Agent": f"pycontainer/{__version__}", **request.headers}
+        headers = {"User-Agent": "pycontainer", **request.headers}
         if not same_origin(url, self.base):
             headers = {k: v for k, v in headers.items() if k.lower() not in _SECRET_HEADERS}
         if isinstance(body, FileBody):
@@ -284,73 +281,6 @@ class Transport:
         raise Failed(error, untouched=status == 429, wait=wait)
 
 
-# --- hosts and URLs ----------------------------------------------------------------------------
-
-
-def base_url(host: str, *, insecure: bool | None) -> str:
-    """Where a registry is served.
-
-    Args:
-        host: As references name it (``registry.example:5000``), or with ``http://``, ``https://``.
-        insecure: True for plain HTTP, False for TLS; None for TLS unless it is on this machine.
-
-    Raises:
-        ValueError: It is no host.
-    """
-    scheme, separator, rest = host.rpartition("://")
-    try:
-        url = parse_url(f"//{rest}")
-    except LocationParseError as error:
-        raise ValueError(f"not a registry's host: {host!r}") from error
-    if (
-        not url.host
-        or url.netloc != rest.rstrip("/").lower()
-        or scheme not in ("", "http", "https")
-    ):
-        raise ValueError(f"not a registry's host: {host!r}")
-    name, address = _DOCKER_HUB
-    if url.host == name:
-        return f"https://{address}"
-    if not separator:
-        plain = is_loopback(url.host) if insecure is None else insecure
-        scheme = "http" if plain else "https"
-    return f"{scheme}://{url.netloc}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address certainly is this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def same_origin(one: str, other: str) -> bool:
-    """Whether two URLs have the same scheme, host and port."""
-    return _origin(one) == _origin(other)
-
-
-def _origin(url: str) -> tuple[str | None, str | None, int | None]:
-    parts = parse_url(url)
-    return (
-        parts.scheme,
-        parts.host,
-        parts.port or {"http": 80, "https": 443}.get(parts.scheme or ""),
-    )
-
-
-def _parse(url: str, what: str) -> Url:
-    try:
-        target = parse_url(url)
-    except LocationParseError as error:
-        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is no URL") from error
-    if target.scheme not in {"http", "https"} or not target.host:
-        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is not HTTP")
-    return target
-
-
 # --- responses ---------------------------------------------------------------------------------
 
 
@@ -384,10 +314,10 @@ def _release(response: BaseHTTPResponse) -> None:
 def _reason(error: HTTPError | OSError) -> str:
     if isinstance(error, ReadTimeoutError | TimeoutError):
         return "the registry fell silent (timed out)"
+    if isinstance(error, NewConnectionError):  # a kind of ConnectTimeoutError to urllib3
+        return f"no connection: {error.__cause__ or error}"
     if isinstance(error, ConnectTimeoutError):
         return "no connection came up in time"
-    if isinstance(error, NewConnectionError):
-        return f"no connection: {error.__cause__ or error}"
     return str(error) or type(error).__name__
 
 

@@ -1,0 +1,193 @@
+"""What the handlers of all resources share, and what keeps them together: `Service`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from pycontainer.errors import SpecError
+from pycontainer.oci import Digest
+from pycontainer.registry._codes import ApiError, format_errors
+from pycontainer.registry._names import check_repository
+from pycontainer.registry._transfer import send_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Executor
+    from typing import ParamSpec, TypeVar
+
+    from tornado.httpserver import HTTPServer
+
+    from pycontainer.registry._storage import Storage
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+__all__ = ["Handler", "Service", "check_name", "read_digest"]
+
+_log = logging.getLogger("pycontainer.registry")
+
+_STOP_SECONDS: Final = 10.0
+
+
+class Service:
+    """What all handlers of a server share.
+
+    Attributes:
+        storage: What is served.
+        workers: Threads for everything that blocks.
+        http: The server that gets connections back which a transfer took from it; None once it
+            stops.
+    """
+
+    def __init__(self, storage: Storage, workers: Executor) -> None:
+        self.storage = storage
+        self.workers = workers
+        self.http: HTTPServer | None = None
+        self._detached: set[IOStream] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Let something go on that no request waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def transfer(self, stream: IOStream, file: BinaryIO, start: int, end: int) -> None:
+        """Send a blob's body over a connection taken from the server, and give that back."""
+        if stream.closed():  # the client left; there is no socket any more
+            return
+        self._detached.add(stream)
+        try:
+            address = stream.socket.getpeername()
+            sent = await send_file(stream.socket, file, start, end)
+        except OSError as error:  # TimeoutError is one too
+            _log.info("a client left in the middle of a blob: %r", error)
+            sent = False
+        except BaseException:
+            stream.close()
+            raise
+        finally:
+            self._detached.discard(stream)
+        if not sent or self.http is None:
+            stream.close()
+        elif not stream.closed():
+            self.http.handle_stream(stream, address)
+
+    async def stop(self) -> None:
+        """Cut all connections and wait for what their requests had begun."""
+        http, self.http = self.http, None
+        if http is not None:
+            http.stop()
+            await http.close_all_connections()
+        for stream in self._detached:
+            if not stream.closed():
+                # Closing is not enough: `send_file` has a duplicate of the socket.
+                with contextlib.suppress(OSError):
+                    stream.socket.shutdown(socket.SHUT_RDWR)
+                stream.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=_STOP_SECONDS)
+
+
+@stream_request_body
+class Handler(RequestHandler):
+    """What all resources share: names, worker threads, errors as the specification wants them.
+
+    Bodies are streamed everywhere, so that no request can fill the memory; one that a resource
+    has no use for is read and dropped.
+    """
+
+    service: Service
+
+    def initialize(self, service: Service) -> None:
+        self.service = service
+        self.refused = False
+
+    def set_default_headers(self) -> None:
+        self.set_header("Server", "pycontainer")
+        self.set_header("Docker-Distribution-API-Version", "registry/2.0")
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+
+    def compute_etag(self) -> str | None:
+        return None  # digests are better ones
+
+    async def prepare(self) -> None:
+        try:
+            if "repository" in self.path_kwargs:
+                check_name(self.path_kwargs["repository"])
+            await self.admit()
+        except ApiError as error:
+            if "Expect" in self.request.headers:
+                raise
+            # Tornado closes a connection that is answered before its request is read, and what
+            # the client has still in flight makes a reset of that: it may never see the answer.
+            self.refused = True
+            setattr(self, str(self.request.method).lower(), partial(self._refuse, error))
+
+    async def admit(self) -> None:
+        """Decide from a request's head whether it can be served.
+
+        Raises:
+            ApiError: It cannot; its body is read and dropped.
+        """
+
+    async def _refuse(self, error: ApiError, **_: str) -> None:
+        raise error
+
+    def data_received(self, chunk: bytes) -> Any:
+        """Drop a body that nobody asked for."""
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call something that may block, off the event loop."""
+        return await self.submit(call, *args, **kwargs)
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Begin to call something that may block."""
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self.service.workers, lambda: call(*args, **kwargs))
+
+    def send_json(self, document: object) -> None:
+        self.write(json.dumps(document, separators=(",", ":")).encode() + b"\n")
+
+    def send_error_of(self, error: ApiError) -> None:
+        self.set_status(error.status)
+        for name, value in error.headers.items():
+            self.set_header(name, value)
+        self.finish(format_errors(error))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        if not isinstance(error, ApiError):
+            code = {404: "NAME_UNKNOWN", 405: "UNSUPPORTED"}.get(status_code, "UNKNOWN")
+            error = ApiError(code, self._reason.lower(), status=status_code)
+        self.send_error_of(error)
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, ApiError | HTTPError):
+            _log.info("%s %s: %s", self.request.method, self.request.uri, value)
+        elif not isinstance(value, StreamClosedError):
+            _log.error("%s %s", self.request.method, self.request.uri, exc_info=(typ, value, tb))
+
+
+def check_name(repository: str) -> None:
+    try:
+        check_repository(repository)
+    except SpecError as error:
+        raise ApiError("NAME_INVALID", str(error)) from error
+
+
+def read_digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except SpecError as error:
+        raise ApiError("DIGEST_INVALID", str(error), detail={"digest": text[:200]}) from error

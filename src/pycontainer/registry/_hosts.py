@@ -1,0 +1,97 @@
+"""Hosts and URLs of registries."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+from urllib.parse import urljoin
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
+from pycontainer.errors import RegistryError
+
+__all__ = ["base_url", "http_url", "is_loopback", "resolve", "same_origin"]
+
+_DOCKER_HUB: Final = ("docker.io", "registry-1.docker.io")
+
+
+def base_url(host: str, *, insecure: bool | None) -> str:
+    """Where a registry is served.
+
+    Args:
+        host: As references name it (``registry.example:5000``), or with ``http://``, ``https://``.
+        insecure: True for plain HTTP, False for TLS; None for TLS unless it is on this machine.
+
+    Raises:
+        ValueError: It is no host.
+    """
+    scheme, separator, rest = host.rpartition("://")
+    try:
+        url = parse_url(f"//{rest}")
+    except LocationParseError as error:
+        raise ValueError(f"not a registry's host: {host!r}") from error
+    if (
+        not url.host
+        or url.netloc != rest.rstrip("/").lower()
+        or scheme not in ("", "http", "https")
+    ):
+        raise ValueError(f"not a registry's host: {host!r}")
+    name, address = _DOCKER_HUB
+    if url.host == name:
+        return f"https://{address}"
+    if not separator:
+        plain = is_loopback(url.host) if insecure is None else insecure
+        scheme = "http" if plain else "https"
+    return f"{scheme}://{url.netloc}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address certainly is this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def resolve(base: str, target: str, what: str) -> str:
+    """The URL that a registry's answer means by a ``Location`` or a link.
+
+    Raises:
+        RegistryError: It is no URL.
+    """
+    try:
+        return urljoin(base, target)
+    except ValueError as error:
+        raise RegistryError(f"cannot {what}: sent on to {target[:200]!r}, no URL") from error
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs have the same scheme, host and port."""
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    parts = parse_url(url)
+    return (
+        parts.scheme,
+        parts.host,
+        parts.port or {"http": 80, "https": 443}.get(parts.scheme or ""),
+    )
+
+
+def http_url(url: str, what: str) -> Url:
+    """Take apart a URL that a request is sent on to.
+
+    Raises:
+        RegistryError: It is not one of HTTP.
+    """
+    try:
+        target = parse_url(url)
+    except LocationParseError as error:
+        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is no URL") from error
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is not HTTP")
+    return target
