@@ -22,10 +22,12 @@ def main() -> None:
                 .entrypoint(["python", "/app/hello.py"])
                 .build(tag="hello:1", store=here)
             )
-            with pc.Registry.serve(Path(place, "registry")) as server:
-                with pc.Registry(server.host) as registry:
-                    registry.push(image, "team/hello:1")
-                    pulled = registry.pull("team/hello:1", store=there)
+            with (
+                pc.Registry.serve(Path(place, "registry")) as server,
+                pc.Registry(server.host) as registry,
+            ):
+                registry.push(image, "team/hello:1")
+                pulled = registry.pull("team/hello:1", store=there)
             print(pc.run(pulled, ["world"], store=there, check=True).text, end="")
 
 

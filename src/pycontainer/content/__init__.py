@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pycontainer._linux.tree import remove_tree
 from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected
 from pycontainer.content._database import Database, Schema
@@ -9,7 +10,6 @@ from pycontainer.content._graph import Node, Root
 from pycontainer.content._leases import Lease
 from pycontainer.content._reader import Readable, VerifiedReader
 from pycontainer.content._store import Store, StoreBlobs
-from pycontainer.content._trees import remove_tree
 from pycontainer.content._writer import BlobWriter
 
 __all__ = [

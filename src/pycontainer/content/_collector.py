@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from pycontainer._linux.tree import remove_tree
 from pycontainer.content._locked import is_abandoned, remove_abandoned
 from pycontainer.content._sessions import living_sessions, sweep_sessions
-from pycontainer.content._trees import remove_tree
 from pycontainer.content._writer import PARTIAL
 
 if TYPE_CHECKING:

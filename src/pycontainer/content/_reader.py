@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self
 
-from pycontainer.errors import DigestMismatch, SizeMismatch
+from pycontainer.errors import ContentError, DigestMismatch, SizeMismatch
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,6 +40,7 @@ class VerifiedReader:
         self._hash = expected.digest.hasher()
         self._left = expected.size
         self._verified = False
+        self._fault: ContentError | None = None
 
     @property
     def verified(self) -> bool:
@@ -53,6 +54,8 @@ class VerifiedReader:
             DigestMismatch: All bytes came, and they are others.
             SizeMismatch: The source ended early or goes on too long.
         """
+        if self._fault is not None:
+            raise self._fault
         if self._verified or n == 0:
             return b""
         if n < 0:
@@ -61,25 +64,28 @@ class VerifiedReader:
         self._hash.update(data)
         self._left -= len(data)
         if not data or self._left <= 0:
-            self._verify()
+            self._fault = self._find_fault()
+            if self._fault is not None:
+                raise self._fault
+            self._verified = True
         return data
 
-    def _verify(self) -> None:
+    def _find_fault(self) -> ContentError | None:
         digest, size = self._expected.digest, self._expected.size
         if self._left > 0:
-            raise SizeMismatch(
+            return SizeMismatch(
                 f"blob {digest} should have {size} bytes, its source ended after {size - self._left}"
             )
         if self._left < 0 or self._source.read(1):
-            raise SizeMismatch(
+            return SizeMismatch(
                 f"blob {digest} should have {size} bytes, its source goes on after them"
             )
         found = self._hash.hexdigest()
         if found != digest.hex:
-            raise DigestMismatch(
+            return DigestMismatch(
                 f"blob should be {digest}, its bytes are {digest.algorithm}:{found}"
             )
-        self._verified = True
+        return None
 
     def close(self) -> None:
         """Close the source."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pycontainer._linux.tree import remove_tree
 from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected, Collector
 from pycontainer.content._database import Database
@@ -19,7 +20,6 @@ from pycontainer.content._graph import SCHEMA, Graph, Node, Resource, Root
 from pycontainer.content._home import default_home, prepare_home
 from pycontainer.content._leases import Lease, current_leases, leases
 from pycontainer.content._sessions import Session
-from pycontainer.content._trees import remove_tree
 from pycontainer.content._writer import sync_directory
 
 if TYPE_CHECKING:
