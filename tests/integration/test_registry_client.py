@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,8 +182,10 @@ class Scripted:
     ``None`` in the list answers nothing. The requests' heads are kept in `asked`.
     """
 
-    def __init__(self, *answers: bytes | None) -> None:
+    def __init__(self, *answers: bytes | None, context: ssl.SSLContext | None = None) -> None:
         self.asked: list[str] = []
+        self.bodies: list[bytes] = []
+        self._context = context
         self._answers = list(answers)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve)
@@ -197,15 +202,27 @@ class Scripted:
                     connection, _ = self._socket.accept()
                 except OSError:
                     return
-                with connection:
-                    connection.settimeout(10)
-                    self._talk(connection)
+                connection.settimeout(10)
+                with contextlib.suppress(OSError), self._secured(connection) as secured:
+                    self._talk(secured)
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        if self._context is None:
+            return connection
+        try:
+            return self._context.wrap_socket(connection, server_side=True)
+        except OSError:
+            connection.close()
+            raise
 
     def _talk(self, connection: socket.socket) -> None:
         with connection.makefile("rb") as stream:
             head = b"".join(iter(stream.readline, b"\r\n"))
             self.asked.append(head.decode())
             answer = self._answers.pop(0)
+            if self._context is not None:
+                length = re.search(r"Content-Length: (\d+)", head.decode())
+                self.bodies.append(stream.read(int(length[1])) if length else b"")
             if answer is None:
                 stream.read(1)  # until the client gives up
             else:
@@ -410,4 +427,41 @@ class TestWithOthers:
     def test_plain_http_to_others_is_refused(self) -> None:
         expected = pytest.raises(RegistryError, match="plain HTTP")
         with Client("http://registry.invalid") as client, expected:
+            client.ping()
+
+
+class TestOverTls:
+    """With a certificate that the system trusts, and without."""
+
+    @pytest.fixture
+    def certificate(self, tmp_path: Path) -> Path:
+        path = tmp_path / "both.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+        command += ["ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+        command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        command += ["-keyout", str(path), "-out", str(tmp_path / "certificate.pem")]
+        subprocess.run(command, check=True, capture_output=True)
+        path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+        return path
+
+    @pytest.fixture
+    def secure(self, certificate: Path) -> Iterator[Scripted]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        accepted = reply(202, Location="/v2/a/blobs/uploads/1")
+        server = Scripted(reply(404), accepted, reply(201), context=context)
+        yield server
+        server.close()
+
+    def test_push(
+        self, secure: Scripted, certificate: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with Client(f"https://{secure.host}", timeout=10) as client:
+            assert client.push_blob("a", BLOB, lambda: file.open("rb"))
+        assert secure.bodies[-1] == DATA
+
+    def test_unknown_certificate(self, secure: Scripted) -> None:
+        expected = pytest.raises(RegistryUnavailable, match="certificate")
+        with Client(f"https://{secure.host}", timeout=10) as client, expected:
             client.ping()
