@@ -230,6 +230,16 @@ def test_pids_limit_bites(image: Image) -> None:
     assert b"fork" in result.stderr
 
 
+def test_resource_limits_are_set_and_clamped(image: Image) -> None:
+    limits = {"nofile": (100, 200), "nproc": (1 << 40, 1 << 40)}
+    result = sh(image, "ulimit -n; ulimit -Hn; ulimit -u", ulimits=limits)
+    soft, hard, processes = result.text.split()
+    assert (soft, hard) == ("100", "200")
+    assert processes == "unlimited" or int(processes) > 0
+    with pytest.raises(errors.ContainerError, match="no resource limit 'files'"):
+        sh(image, "true", ulimits={"files": (1, 1)})
+
+
 # --- mounts ----------------------------------------------------------------------------------
 
 

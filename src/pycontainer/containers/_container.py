@@ -94,6 +94,7 @@ class Container:
         memory: int | None = None,
         cpus: float | None = None,
         pids: int | None = None,
+        ulimits: Mapping[str, tuple[int, int]] | None = None,
         read_only: bool = False,
         no_new_privileges: bool = False,
         stdin: bool = False,
@@ -119,6 +120,8 @@ class Container:
             memory: Limit in bytes.
             cpus: Limit in processors, such as 1.5.
             pids: Limit of processes and threads.
+            ulimits: Resource limits by name: ``{"nofile": (soft, hard)}``; -1 is no limit. Where the
+                kernel refuses a higher hard limit, the highest it allows is taken.
             read_only: Whether the root file system is.
             no_new_privileges: Whether set-uid programs stay without effect.
             stdin: Whether standard input is open, for `write`.
@@ -147,6 +150,7 @@ class Container:
             memory=memory,
             cpus=cpus,
             pids=pids,
+            ulimits=ulimits or {},
             read_only=read_only,
             tty=tty,
             no_new_privileges=no_new_privileges,

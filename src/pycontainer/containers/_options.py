@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shlex
 import socket
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,7 @@ class Options:
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
+    ulimits: Mapping[str, tuple[int, int]] = field(factory=dict)
     read_only: bool = False
     tty: bool = False
     no_new_privileges: bool = False
@@ -86,6 +88,7 @@ class Options:
             cwd=self.workdir or config.working_dir or "/",
             user=user,
             tty=self.tty,
+            rlimits=self._rlimits(),
             no_new_privileges=self.no_new_privileges,
         )
         return default_spec(
@@ -99,6 +102,22 @@ class Options:
             readonly=self.read_only,
             resources=self._resources(),
         )
+
+    def _rlimits(self) -> list[oci.Rlimit]:
+        known = {
+            name.removeprefix("RLIMIT_").lower() for name in dir(resource) if "RLIMIT_" in name
+        }
+        for name in self.ulimits:
+            if name not in known:
+                raise ContainerError(
+                    f"there is no resource limit {name!r}",
+                    remedy=f"choose from {', '.join(sorted(known))}",
+                )
+        unlimited = (1 << 64) - 1  # as the runtime specification writes it
+        return [
+            oci.Rlimit(f"RLIMIT_{name.upper()}", *(n if n >= 0 else unlimited for n in limits))
+            for name, limits in self.ulimits.items()
+        ]
 
     def _resources(self) -> oci.Resources:
         quota = None

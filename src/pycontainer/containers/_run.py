@@ -37,6 +37,7 @@ def run(
     memory: int | None = None,
     cpus: float | None = None,
     pids: int | None = None,
+    ulimits: Mapping[str, tuple[int, int]] | None = None,
     read_only: bool = False,
     no_new_privileges: bool = False,
     tty: bool = False,
@@ -62,6 +63,8 @@ def run(
         memory: Limit in bytes.
         cpus: Limit in processors.
         pids: Limit of processes and threads.
+        ulimits: Resource limits by name: ``{"nofile": (soft, hard)}``; -1 is no limit. Where the
+            kernel refuses a higher hard limit, the highest it allows is taken.
         read_only: Whether the root file system is.
         no_new_privileges: Whether set-uid programs stay without effect.
         tty: Whether it has a terminal; all output then is `Completed.stdout`.
@@ -87,6 +90,7 @@ def run(
         memory=memory,
         cpus=cpus,
         pids=pids,
+        ulimits=ulimits or {},
         read_only=read_only,
         tty=tty,
         no_new_privileges=no_new_privileges,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Zygote", "current"]
 
 _log = logging.getLogger("pycontainer.runtime")
+_KEPT = ("LD_LIBRARY_PATH",)  # some interpreters do not start without it
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from pycontainer.runtime._inside.zygote import main; "
@@ -56,7 +57,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={},
+                env={name: os.environ[name] for name in _KEPT if name in os.environ},
             )
         finally:
             theirs.close()
