@@ -42,14 +42,22 @@ def main(request: dict[str, object], fds: list[int], host: int) -> None:
     owner = _socket.socket(fileno=fds[0])
     watch = _Monitor(request, owner, host)
     try:
-        watch.start(fds[1:])
+        _live(watch, fds[1:])
+    finally:
+        watch.clean_up()
+
+
+def _live(watch: _Monitor, stdio: list[int]) -> None:
+    try:
+        watch.start(stdio)
     except init.StepFailed as error:
         watch.give_up(error.step, error.errno, error.text)
     except OSError as error:
         watch.give_up(watch.step, error.errno or 0, str(error))
+    except Exception as error:  # noqa: BLE001  (a mistake of ours: the owner must hear of it)
+        watch.give_up(watch.step, 0, f"{type(error).__name__}: {error}")
     else:
         watch.run()
-    watch.clean_up()
 
 
 class _Monitor:
@@ -136,9 +144,6 @@ class _Monitor:
 
     def give_up(self, step: str, code: int, text: str) -> None:
         """Tell the owner why there is no container; the rest is `clean_up`'s."""
-        if self.pid:
-            self._kill()
-            os.waitpid(self.pid, 0)
         self.remove = True
         wire.send(self.owner, "failed", step, code, text)
 
@@ -238,6 +243,12 @@ class _Monitor:
 
     def clean_up(self) -> None:
         """Remove what this process made; the whole directory where nobody will ask for it."""
+        if self.pid and self.exit is None:
+            self._kill()
+            try:
+                os.waitpid(self.pid, 0)
+            except ChildProcessError:  # reaped, but its exit could not be written down
+                pass
         cgroup.destroy(self.cgroup)
         for name in ("control.sock", "out.fifo", "err.fifo"):
             with contextlib.suppress(FileNotFoundError):

@@ -61,8 +61,10 @@ def _serve(request: dict[str, object], fds: list[int], host: int, channel: _sock
             os.close(host)
             host = -1
         role = execution.main if request["operation"] == "exec" else monitor.main
-        role(request, fds, host)
-        os._exit(0)
+        try:
+            role(request, fds, host)
+        finally:  # whatever happened: this process must not go on as a second zygote
+            os._exit(0)
     for fd in (*fds, pidfd):
         if fd >= 0:
             os.close(fd)
