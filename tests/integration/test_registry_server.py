@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,13 @@ def image(wire: Wire, repository: str, tag: str, subject: Descriptor | None = No
     document = Manifest(config=push_blob(wire, repository, tag.encode()), subject=subject)
     assert push_manifest(wire, repository, tag, document).status == 201
     return document
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class TestBase:
@@ -301,12 +308,45 @@ class TestUploads:
         cut.connection.endheaders(DATA[:40])
         time.sleep(0.1)
         cut.connection.close()
-        deadline = time.monotonic() + 5
-        while wire.ask("GET", location).headers["Range"] != "0-39":
-            assert time.monotonic() < deadline
+        wait_until(lambda: wire.ask("GET", location).headers["Range"] == "0-39")
         reply = wire.ask("PATCH", location, DATA[40:], {"Content-Range": "40-99"})
         assert reply.status == 202
         self.finished(wire, wire.ask("PUT", f"{location}?digest={DIGEST}"))
+
+    def test_single_post_that_is_cut_leaves_nothing(
+        self, wire: Wire, server: RegistryServer, tmp_path: Path
+    ) -> None:
+        cut = Wire(server.host)
+        cut.connection.putrequest("POST", f"{self.UPLOADS}?digest={DIGEST}")
+        cut.connection.putheader("Content-Length", "100")
+        cut.connection.endheaders(DATA[:40])
+        uploads = tmp_path / "served/uploads"
+        wait_until(lambda: uploads.exists() and any(uploads.iterdir()))
+        cut.connection.close()
+        wait_until(lambda: not any(uploads.iterdir()))
+
+    def test_client_that_leaves_before_the_answer(
+        self, wire: Wire, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from pycontainer.registry._uploads import FileUpload
+
+        commit, entered, left = FileUpload.commit, threading.Event(), threading.Event()
+
+        def slow(upload: FileUpload, digest: Digest) -> None:
+            entered.set()
+            left.wait(5)
+            time.sleep(0.05)
+            commit(upload, digest)
+
+        monkeypatch.setattr(FileUpload, "commit", slow)
+        location = self.begin(wire)
+        hasty = Wire(server.host)
+        hasty.connection.request("PUT", f"{location}?digest={DIGEST}", DATA)
+        assert entered.wait(5)
+        hasty.connection.close()
+        left.set()
+        wait_until(lambda: wire.ask("HEAD", f"/v2/a/b/blobs/{DIGEST}").status == 200)
+        assert wire.ask("GET", location).code == "BLOB_UPLOAD_UNKNOWN"
 
     def test_goes_on_after_a_restart(self, tmp_path: Path) -> None:
         with serve(tmp_path / "served") as server:

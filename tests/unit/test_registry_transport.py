@@ -176,6 +176,27 @@ class TestRetries:
         made.call(Request("PUT", "/v2/a", "write it", body=b"x", repeatable=True))
         assert [sent.body for sent in wire.sent] == [b"x", b"x"]
 
+    def test_file_is_sent_again_only_if_nothing_was(self) -> None:
+        class Reading(Wire):
+            def request(self, method: str, url: str, *, body: Any, **rest: Any) -> HTTPResponse:
+                if isinstance(self.answers[0], HTTPResponse):
+                    list(body)
+                return super().request(method, url, body=body, **rest)
+
+        refused = NewConnectionError(None, "refused")  # type: ignore[arg-type]
+        made, _, sleeps = transport()
+        made._pools = Reading([refused, answer(429)])  # type: ignore[assignment]
+        body = FileBody(io.BytesIO(b"data"), 4)
+        with pytest.raises(RegistryError) as error:
+            made.call(Request("PUT", "/v2/a", "write it", body=body))
+        assert (error.value.status, len(sleeps)) == (429, 1)
+
+    def test_refusal_with_a_broken_body_keeps_its_status(self) -> None:
+        made, _, _ = transport(answer(400, b"half", Content_Length="8"))
+        with pytest.raises(RegistryError) as error:
+            made.call(GET)
+        assert error.value.status == 400
+
     def test_answer_cut_in_the_middle_is_read_again(self) -> None:
         cut = answer(200, b"half", Content_Length="8")
         made, _, _ = transport(cut, answer(200, b"complete"))

@@ -28,17 +28,23 @@ class FileBody:
         file: Read from where it stands.
         size: How many bytes to send; the file must hold that many.
         sent: Called with the number of bytes that have just been sent.
+
+    Attributes:
+        size: As given.
+        started: Whether some of it may have been sent.
     """
 
     def __init__(
         self, file: BinaryIO, size: int, sent: Callable[[int], None] | None = None
     ) -> None:
         self.size = size
+        self.started = False
         self._file = file
         self._sent = sent
 
     def __iter__(self) -> Iterator[_Span]:
         """Spans for `_FileSender.send`; urllib3 passes what a body yields on to ``send``."""
+        self.started = True
         left = self.size
         while left:
             span = _Span(self._file, min(_SPAN, left))

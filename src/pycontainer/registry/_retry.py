@@ -61,7 +61,7 @@ class Retry:
             failed: How the last one ended.
             repeatable: Whether the request may be carried out twice.
         """
-        if attempt >= self.attempts or not (repeatable or failed.untouched):
+        if attempt >= self.attempts or not repeatable:
             return False
         backoff = self.first * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311
         wait = max(backoff, failed.wait or 0.0)

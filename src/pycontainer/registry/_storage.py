@@ -50,10 +50,10 @@ class Upload(Protocol):
         """
 
     def cancel(self) -> None:
-        """Discard it."""
+        """Discard it, if it is not over."""
 
     def close(self) -> None:
-        """Let go of it; what it has stays, for the next request."""
+        """Let go of it; what it has stays, for the next request. Twice is fine."""
 
 
 class Storage(Protocol):

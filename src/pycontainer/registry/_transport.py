@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
@@ -38,7 +39,7 @@ _log = logging.getLogger("pycontainer.registry")
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
-_LARGEST_ERROR: Final = 64 << 10
+_LARGEST_BODY: Final = 64 << 10
 _SECRET_HEADERS: Final = frozenset({"authorization", "cookie"})
 
 
@@ -52,7 +53,7 @@ class Request:
         what: What it tries, for messages: ``read manifest app:1``.
         expect: Statuses that are answers and no errors.
         headers: Beyond those that every request has.
-        body: Bytes, or a file, which is sent only once.
+        body: Bytes, or a file, of which nothing is sent twice.
         repeatable: Whether it may be carried out twice; GET and HEAD always may.
         missing: The error that a 404 means.
         largest: How many bytes an answer that is read whole may have.
@@ -187,8 +188,9 @@ class Transport:
             try:
                 return self._once(request, use)
             except Failed as failed:
-                repeatable = request.repeatable and not isinstance(request.body, FileBody)
-                if not self.retry.again(attempt, failed, repeatable=repeatable):
+                spent = isinstance(request.body, FileBody) and request.body.started
+                repeatable = request.repeatable or failed.untouched
+                if spent or not self.retry.again(attempt, failed, repeatable=repeatable):
                     raise failed.error from failed.__cause__
                 _log.info("attempt %d to %s failed: %s", attempt, request.what, failed.error)
                 attempt += 1
@@ -219,7 +221,7 @@ class Transport:
                 return response
             if isinstance(body, FileBody):
                 return response
-            _discard(response)
+            _read_reason(response)
             if response.status == 303 and method != "HEAD":
                 method, body = "GET", None
             url = resolve(url, location, request.what)
@@ -260,7 +262,7 @@ class Transport:
     def _refused(self, request: Request, response: BaseHTTPResponse) -> NoReturn:
         """Raise what a status means that is no answer to this request."""
         status = response.status
-        reported = parse_errors(_read_limited(response, _LARGEST_ERROR))
+        reported = parse_errors(_read_reason(response))
         code = reported[0].code if reported else ""
         found = "; ".join(map(str, reported)) or response.reason or "no reason given"
         message = f"cannot {request.what}: {self.base} answers {status}: {found}"
@@ -301,8 +303,11 @@ def _read_limited(response: BaseHTTPResponse, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _discard(response: BaseHTTPResponse) -> None:
-    _read_limited(response, _LARGEST_ERROR)
+def _read_reason(response: BaseHTTPResponse) -> bytes:
+    """The body of an answer whose status says enough, should the body not come whole."""
+    with contextlib.suppress(HTTPError, OSError):
+        return _read_limited(response, _LARGEST_BODY)
+    return b""
 
 
 def _release(response: BaseHTTPResponse) -> None:

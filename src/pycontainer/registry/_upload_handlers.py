@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from tornado.iostream import StreamClosedError
+
 from pycontainer.errors import DigestMismatch
 from pycontainer.registry._codes import ApiError
 from pycontainer.registry._handler import Handler, Service, check_name, read_digest
@@ -31,6 +33,7 @@ class _Receiver(Handler):
         super().initialize(service)
         self._upload: Upload | None = None
         self._writing: asyncio.Future[None] | None = None
+        self._complete = False
 
     async def data_received(self, chunk: bytes) -> None:
         if self._upload is None or self.refused:
@@ -42,8 +45,14 @@ class _Receiver(Handler):
         self._writing = self.submit(self._upload.write, chunk)
 
     async def received(self) -> Upload:
-        """The upload, with the whole body in it."""
-        assert self._upload is not None
+        """The upload, with the whole body in it.
+
+        Raises:
+            StreamClosedError: The client has left, and the upload was let go.
+        """
+        if self._upload is None:
+            raise StreamClosedError
+        self._complete = True
         if self._writing is not None:
             await self._writing
         return self._upload
@@ -54,7 +63,11 @@ class _Receiver(Handler):
         if upload is not None:
             if self._writing is not None:
                 await asyncio.wait((self._writing,))
-            await self.run(upload.close)
+            await self.run(self.leave, upload)
+
+    def leave(self, upload: Upload) -> None:
+        """What to do with an upload that this request is done with."""
+        upload.close()
 
     async def finish_upload(self, repository: str, digest: Digest) -> None:
         """Make the upload a blob, and say so."""
@@ -64,6 +77,7 @@ class _Receiver(Handler):
         except DigestMismatch as error:
             detail = {"digest": str(digest)}
             raise ApiError("DIGEST_INVALID", str(error), detail=detail) from error
+        self._upload = None
         self.created(repository, digest)
 
     def created(self, repository: str, digest: Digest) -> None:
@@ -85,7 +99,8 @@ class _Receiver(Handler):
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
-        self._abandon()
+        if not self._complete:  # else a worker may be at it, and `on_finish` comes later
+            self._abandon()
 
     def _abandon(self) -> None:
         if self._upload is not None:
@@ -107,6 +122,13 @@ class UploadsHandler(_Receiver):
         super().initialize(service)
         self._digest: Digest | None = None
         self._mounted: Digest | None = None
+        self._told = False
+
+    def leave(self, upload: Upload) -> None:
+        if self._told:
+            upload.close()
+        else:  # nobody knows of it
+            upload.cancel()
 
     async def admit(self) -> None:
         if self.request.method != "POST":
@@ -131,6 +153,7 @@ class UploadsHandler(_Receiver):
         elif self._digest is not None:
             await self.finish_upload(repository, self._digest)
         else:
+            self._told = True
             await self.report(repository, 202)
 
 

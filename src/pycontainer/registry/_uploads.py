@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -166,7 +167,8 @@ class FileUpload:
     def _discard(self) -> None:
         (self._directory / "data").unlink(missing_ok=True)
         (self._directory / "repository").unlink(missing_ok=True)
-        self._directory.rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            self._directory.rmdir()
         self._file.close()
 
 
