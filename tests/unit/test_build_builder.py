@@ -174,6 +174,8 @@ def test_mistakes_are_found_at_once() -> None:
         builder.env({"A=B": "c"})
     with pytest.raises(ValueError, match="needs a source"):
         builder.copy([], "/")
+    with pytest.raises(ValueError, match="no destination"):
+        builder.copy("a", "")
     with pytest.raises(ValueError, match="file mode"):
         builder.copy("a", "/", mode=0o100644)
     with pytest.raises(ValueError, match="needs a command"):

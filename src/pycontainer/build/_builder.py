@@ -132,7 +132,7 @@ class Builder:
             raise ValueError(f"not a file mode: {mode:#o}")
         step = Copy(
             sources,
-            destination,
+            _text(destination, "destination"),
             owner=None if owner is None else str(owner),
             mode=mode,
             origin=_label(from_),
