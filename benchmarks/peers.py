@@ -8,15 +8,26 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["call", "minbase", "registry", "runc_bundle", "runc_container", "skopeo", "tree"]
+__all__ = [
+    "call",
+    "minbase",
+    "registry",
+    "runc_bundle",
+    "runc_container",
+    "scratch",
+    "skopeo",
+    "tree",
+]
 
 _CACHE = Path(__file__).parents[1] / ".cache"
 _REGISTRY_SECONDS = 10
+_SCRATCH_BYTES = 8 << 30
 
 
 def call(*command: str | Path) -> None:
@@ -31,6 +42,28 @@ def call(*command: str | Path) -> None:
     )
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} exited with {done.returncode}:\n{done.stdout}")
+
+
+@contextlib.contextmanager
+def scratch(parent: Path | None) -> Iterator[Path]:
+    """Give an empty directory to measure in.
+
+    Args:
+        parent: Where to make it; None for a new ext4 in memory where this user may mount one: disks,
+            and file systems that have seen much, differ by more than programs do.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=parent) as place:
+        if parent is not None or os.geteuid() != 0:
+            yield Path(place)
+            return
+        with tempfile.NamedTemporaryFile(prefix="benchmark-", dir="/dev/shm") as image:
+            image.truncate(_SCRATCH_BYTES)
+            call("mkfs.ext4", "-q", image.name)
+            call("mount", "-o", "loop", image.name, place)
+            try:
+                yield Path(place)
+            finally:
+                call("umount", place)
 
 
 def minbase() -> Path:
