@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pycontainer as pc
-from busybox import busybox_image
+from busybox import busybox_image, busybox_tree
 from pycontainer import errors
 from pycontainer.content import Store
 from pycontainer.images import Image
@@ -258,6 +258,17 @@ def test_bind_mounts(image: Image, tmp_path: Path) -> None:
     assert result.text.startswith("from outside\nfrom outside\n")
     assert "Read-only file system" in result.text
     assert (tmp_path / "new").read_text() == "inside\n"
+
+
+@pytest.mark.parametrize("link", ["/run/systemd/resolv.conf", "../run/deep/resolv.conf"])
+def test_a_mount_target_may_be_a_dangling_symlink(shared: Store, tmp_path: Path, link: str) -> None:
+    tree = busybox_tree(tmp_path / "tree")
+    (tree / "etc/resolv.conf").symlink_to(link)
+    (tree / "opt-link").symlink_to("/gone")
+    image = Image.import_rootfs(tree, tag="dangling:test", store=shared)
+    mounts = [pc.Mount.tmpfs("/opt-link/below")]
+    script = f"readlink /etc/resolv.conf; mount | grep -c {Path(link).name}; ls /gone"
+    assert sh(image, script, mounts=mounts).text.split() == [link, "1", "below"]
 
 
 def test_tmpfs(image: Image) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from pycontainer._linux._syscall import NUMBERS, encode, syscall
@@ -10,6 +11,7 @@ from pycontainer._linux._syscall import NUMBERS, encode, syscall
 __all__ = ["RESOLVE_IN_ROOT", "make_target", "open_in_root"]
 
 RESOLVE_IN_ROOT = 0x10
+_MOST_LINKS = 40  # as the kernel follows in one path
 _RESOLVE_NO_MAGICLINKS = 0x02
 
 
@@ -28,13 +30,14 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     )
 
 
-def make_target(root: int, path: str, *, directory: bool) -> int:
+def make_target(root: int, path: str, *, directory: bool, links: int = 0) -> int:
     """Open (O_PATH) a mount point beneath `root`, making what is missing of it.
 
     Args:
         root: Descriptor of the root directory.
         path: Where, seen from that root; its existing part may go through symlinks.
         directory: Whether the last part is made as a directory or as an empty file.
+        links: How many dangling symlinks led here.
     """
     try:
         return open_in_root(root, path, os.O_PATH)
@@ -49,14 +52,32 @@ def make_target(root: int, path: str, *, directory: bool) -> int:
             try:
                 fd = open_in_root(root, so_far, os.O_PATH)
             except FileNotFoundError:
-                if last and not directory:
-                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                    os.close(os.open(name, flags, 0o644, dir_fd=parent))
-                else:
-                    os.mkdir(name, 0o755, dir_fd=parent)
+                try:
+                    _make(name, parent, directory=directory or not last)
+                except FileExistsError:  # a symlink to what is not there: make that
+                    return _make_behind_link(root, parts, depth, parent, directory, links)
                 fd = open_in_root(root, so_far, os.O_PATH)
             os.close(parent)
             parent = fd
         return os.dup(parent)
     finally:
         os.close(parent)
+
+
+def _make(name: str, parent: int, *, directory: bool) -> None:
+    if directory:
+        os.mkdir(name, 0o755, dir_fd=parent)
+        return
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(name, flags, 0o644, dir_fd=parent))
+
+
+def _make_behind_link(
+    root: int, parts: list[str], depth: int, parent: int, directory: bool, links: int
+) -> int:
+    if links == _MOST_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), "/".join(parts))
+    target = os.readlink(parts[depth - 1], dir_fd=parent)
+    before = [] if target.startswith("/") else parts[: depth - 1]
+    path = "/".join([*before, target, *parts[depth:]])
+    return make_target(root, path, directory=directory, links=links + 1)

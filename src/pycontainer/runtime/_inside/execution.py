@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _signal
 import _socket
-import contextlib
 import os
 import select
 
@@ -121,8 +120,10 @@ class _Execution:
             self.streams.resize(*packet[1:])
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        try:
             process.kill_by_pidfd(self.pidfd, number)
+        except ProcessLookupError:
+            pass
 
     def _ended(self, poll: select.poll) -> None:
         _, status = os.waitpid(self.pid, 0)

@@ -7,7 +7,6 @@ list of steps in the order in which they are done. Nothing may be imported after
 from __future__ import annotations
 
 import _signal
-import contextlib
 import errno
 import marshal
 import os
@@ -330,8 +329,10 @@ def _set_limits(spec: Plan) -> None:
             most = resource.getrlimit(kind)[1]
             resource.setrlimit(kind, (soft if 0 <= soft <= most else most, most))
     if score is not None:
-        with contextlib.suppress(PermissionError):
+        try:
             files.write_to("/proc/self/oom_score_adj", str(score))
+        except PermissionError:
+            pass
 
 
 def execute(spec: Plan) -> NoReturn:

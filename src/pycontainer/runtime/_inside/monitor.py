@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import _signal
 import _socket
-import contextlib
 import fcntl
 import os
 import select
@@ -236,8 +235,10 @@ class _Monitor:
 
     def _kill(self) -> None:
         cgroup.kill(self.cgroup)
-        with contextlib.suppress(ProcessLookupError):
+        try:
             process.kill_by_pidfd(self.pidfd, _KILL)
+        except ProcessLookupError:
+            pass
 
     # --- end ---------------------------------------------------------------------------------
 
@@ -245,14 +246,16 @@ class _Monitor:
         """Remove what this process made; the whole directory where nobody will ask for it."""
         if self.pid and self.exit is None:
             self._kill()
-            try:  # noqa: SIM105  (contextlib costs the zygote a millisecond)
+            try:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:  # reaped, but its exit could not be written down
                 pass
         cgroup.destroy(self.cgroup)
         for name in ("control.sock", "out.fifo", "err.fifo"):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 os.unlink(name)
+            except FileNotFoundError:
+                pass
         if self.remove:
             os.chdir("/")
             remove_tree(str(self.plan["directory"]))

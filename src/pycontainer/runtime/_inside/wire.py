@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import _socket
-import contextlib
 import marshal
 import os
 
@@ -19,8 +18,10 @@ _MAX_PACKET = 1 << 16
 
 def send(channel: _socket.socket, *packet: str | int) -> None:
     """Send one packet; a peer that has gone is no error, it wanted nothing more."""
-    with contextlib.suppress(OSError):
+    try:
         channel.send(marshal.dumps(packet), _socket.MSG_NOSIGNAL)
+    except OSError:
+        pass
 
 
 def receive(channel: _socket.socket) -> Packet | None:
