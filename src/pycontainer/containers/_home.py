@@ -29,6 +29,7 @@ from pycontainer.runtime import (
     read_state,
     request_deletion,
     resolve_user,
+    warm_up,
 )
 from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView
 
@@ -112,6 +113,7 @@ def prepare(
         NameInUse: Another container has that name.
         ContainerError: The options do not fit the image.
     """
+    warm_up()
     recover(store)
     container_id = secrets.token_hex(32)
     home = directory(store, container_id)

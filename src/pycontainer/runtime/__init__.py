@@ -9,7 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
-    from pycontainer.runtime.launcher import Running, execute, launch
+    from pycontainer.runtime.launcher import Running, execute, launch, warm_up
     from pycontainer.runtime.recovery import finish
     from pycontainer.runtime.state import (
         Exit,
@@ -40,6 +40,7 @@ __all__ = [
     "read_state",
     "request_deletion",
     "resolve_user",
+    "warm_up",
 ]
 
 _HOMES = {
@@ -60,6 +61,7 @@ _HOMES = {
     "read_state": "state",
     "request_deletion": "state",
     "resolve_user": "users",
+    "warm_up": "launcher",
 }
 
 

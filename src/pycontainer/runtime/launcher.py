@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pycontainer.oci.runtime import Process, RuntimeSpec
     from pycontainer.snapshots import RootfsPlan
 
-__all__ = ["Running", "execute", "launch"]
+__all__ = ["Running", "execute", "launch", "warm_up"]
 
 _SIGKILL = 9
 _ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
@@ -151,6 +151,14 @@ class Running:
         if packet[0] == "exit":
             assert isinstance(packet[1], int)
             self._exit_code, self.out_of_memory = packet[1], bool(packet[2])
+
+
+def warm_up() -> None:
+    """Start the launcher's process unless it runs; returns before it is ready.
+
+    For callers that have something to do before `launch`: the first container then does not wait.
+    """
+    _zygote.current()
 
 
 def launch(
