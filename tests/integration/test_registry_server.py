@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from pycontainer.errors import RegistryError
+from pycontainer.errors import RegistryError, UnsupportedFeature
 from pycontainer.oci import Descriptor, Digest, Index, Manifest, media_types
 from pycontainer.registry import RegistryServer, serve
 
@@ -538,6 +539,15 @@ class TestServing:
         host, _, port = server.host.rpartition(":")
         with pytest.raises(RegistryError, match="cannot serve a registry at"):
             serve(tmp_path, address=(host, int(port)))
+
+    def test_without_tornado(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in [name for name in sys.modules if name.startswith("pycontainer.registry._h")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr("pycontainer.registry._http", raising=False)
+        monkeypatch.setitem(sys.modules, "tornado.httpserver", None)
+        with pytest.raises(UnsupportedFeature, match="serving a registry") as error:
+            serve(tmp_path)
+        assert "pycontainer[server]" in (error.value.remedy or "")
 
     def test_ipv6(self, tmp_path: Path) -> None:
         with serve(tmp_path, address=("::1", 0)) as server:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+import attrs
 import pytest
 
 from interop.peers import (
@@ -22,7 +23,7 @@ from interop.peers import (
 )
 from pycontainer.content import VerifiedReader
 from pycontainer.errors import ManifestNotFound, RegistryBlobNotFound, RegistryError
-from pycontainer.oci import Descriptor, Digest, Manifest, media_types
+from pycontainer.oci import Descriptor, Digest, Index, Manifest, Platform, media_types
 from pycontainer.registry import Client, RegistryServer, serve
 
 __all__ = ["busybox", "docker_registry", "dockerd"]
@@ -44,6 +45,11 @@ def push(client: Client, repository: str, tag: str, image: Layout) -> Manifest:
     digest = client.put_manifest(repository, tag, image.manifest, manifest.media_type)
     assert digest == manifest.digest
     return manifest
+
+
+def index_of(manifest: Manifest) -> Index:
+    entry = attrs.evolve(manifest.descriptor(), platform=Platform.current())
+    return Index(manifests=(entry,))
 
 
 def read(client: Client, repository: str, blob: Descriptor) -> bytes:
@@ -125,6 +131,16 @@ class TestOurClient:
             client.put_manifest("ours/none", "v1", busybox.manifest, manifest.media_type)
         assert refused.value.code == "MANIFEST_BLOB_UNKNOWN"
 
+    def test_index_goes_both_ways(
+        self, client: Client, busybox: Layout, docker_registry: DockerRegistry, tmp_path: Path
+    ) -> None:
+        index = index_of(push(client, "ours/many", "one", busybox))
+        client.put_manifest("ours/many", "all", index.encode(), index.media_type)
+        source = f"docker://{docker_registry.host}/ours/many:all"
+        skopeo("copy", "--all", "--src-tls-verify=false", source, f"dir:{tmp_path / 'copy'}")
+        assert (tmp_path / "copy/manifest.json").read_bytes() == index.encode()
+        assert client.get_manifest("ours/many", "all").data == index.encode()
+
 
 class TestOurServer:
     """Pushed to and pulled from by others."""
@@ -140,6 +156,15 @@ class TestOurServer:
         assert listed["Tags"] == ["v1"]
         shown = json.loads(skopeo("inspect", "--tls-verify=false", f"{name}:v1"))
         assert shown["Digest"] == str(Manifest.parse(busybox.manifest).digest)
+
+    def test_skopeo_copies_an_index(self, server: RegistryServer, busybox: Layout) -> None:
+        with Client(server.host) as client:
+            index = index_of(push(client, "a/many", "one", busybox))
+            client.put_manifest("a/many", "all", index.encode(), index.media_type)
+            flags = ["--all", "--src-tls-verify=false", "--dest-tls-verify=false"]
+            source, target = (f"docker://{server.host}/{name}/many:all" for name in ("a", "b"))
+            skopeo("copy", *flags, source, target)
+            assert client.get_manifest("b/many", "all").data == index.encode()
 
     @pytest.mark.parametrize("form", ["oci", "v2s2"])
     def test_skopeo_copies_within_and_deletes(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from pycontainer.errors import InvalidReference, SpecError
@@ -13,6 +16,12 @@ from pycontainer.registry._pages import next_link, page_of
 from pycontainer.registry._ranges import chunk_range, received_range, requested_range
 
 DIGEST = Digest.of(b"")
+
+
+def test_import_waits_for_no_http_library() -> None:
+    program = "import sys, pycontainer.registry; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert not {"urllib3", "tornado", "asyncio", "ssl"} & set(done.stdout.decode().split())
 
 
 class TestErrors:

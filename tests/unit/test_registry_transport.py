@@ -26,8 +26,9 @@ from pycontainer.errors import (
 )
 from pycontainer.registry._body import FileBody
 from pycontainer.registry._hosts import base_url, is_loopback, same_origin
+from pycontainer.registry._requests import Request
 from pycontainer.registry._retry import Failed, Retry, retry_after
-from pycontainer.registry._transport import Request, Transport
+from pycontainer.registry._transport import Transport
 
 BASE = "http://127.0.0.1:5000"
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pycontainer.registry._client import ALL_MANIFESTS, Client, FetchedManifest
 from pycontainer.registry._server import RegistryServer, serve
-from pycontainer.registry._transport import BodyStream
 
 __all__ = [
     "ALL_MANIFESTS",
-    "BodyStream",
     "Client",
     "FetchedManifest",
     "RegistryServer",

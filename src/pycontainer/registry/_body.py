@@ -6,16 +6,12 @@ import io
 import socket
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-
 from pycontainer.errors import SizeMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
-__all__ = ["FileBody", "FilePool", "SecureFilePool"]
+__all__ = ["FileBody", "Span"]
 
 _SPAN: Final = 8 << 20
 _CHUNK: Final = 256 << 10
@@ -42,19 +38,19 @@ class FileBody:
         self._file = file
         self._sent = sent
 
-    def __iter__(self) -> Iterator[_Span]:
-        """Spans for `_FileSender.send`; urllib3 passes what a body yields on to ``send``."""
+    def __iter__(self) -> Iterator[Span]:
+        """The file in spans; urllib3 passes what a body yields on to its connection's ``send``."""
         self.started = True
         left = self.size
         while left:
-            span = _Span(self._file, min(_SPAN, left))
+            span = Span(self._file, min(_SPAN, left))
             yield span
             left -= span.size
             if self._sent is not None:
                 self._sent(span.size)
 
 
-class _Span:
+class Span:
     """The next `size` bytes of a file."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -88,33 +84,3 @@ def _has_descriptor(file: BinaryIO) -> bool:
         return file.fileno() >= 0
     except (AttributeError, io.UnsupportedOperation):
         return False
-
-
-class _FileSender(HTTPConnection):
-    def send(self, data: Any) -> None:
-        if isinstance(data, _Span):
-            assert self.sock is not None, "the head of the request has been sent"
-            data.send_to(self.sock)
-        else:
-            super().send(data)
-
-
-class _SecureFileSender(HTTPSConnection):
-    def send(self, data: Any) -> None:
-        if isinstance(data, _Span):
-            assert self.sock is not None, "the head of the request has been sent"
-            data.send_to(self.sock)
-        else:
-            super().send(data)
-
-
-class FilePool(HTTPConnectionPool):
-    """Plain connections that can send a `FileBody`."""
-
-    ConnectionCls = _FileSender
-
-
-class SecureFilePool(HTTPSConnectionPool):
-    """TLS connections that can send a `FileBody`."""
-
-    ConnectionCls = _SecureFileSender

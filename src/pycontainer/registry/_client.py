@@ -15,16 +15,16 @@ from pycontainer.errors import (
 )
 from pycontainer.oci import Descriptor, Digest, media_types
 from pycontainer.registry._body import FileBody
-from pycontainer.registry._hosts import base_url, resolve
 from pycontainer.registry._names import check_repository, check_target
 from pycontainer.registry._pages import next_link
-from pycontainer.registry._transport import BodyStream, Request, Transport
+from pycontainer.registry._requests import Request, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from pycontainer.registry._transport import Answer
+    from pycontainer.registry._requests import Answer
+    from pycontainer.registry._transport import BodyStream
 
 __all__ = ["ALL_MANIFESTS", "Client", "FetchedManifest"]
 
@@ -77,6 +77,10 @@ class Client:
     def __init__(
         self, host: str, *, insecure: bool | None = None, timeout: float = 30.0, pool: int = 16
     ) -> None:
+        # urllib3 takes longer to import than all the rest: only who talks to registries waits.
+        from pycontainer.registry._hosts import base_url
+        from pycontainer.registry._transport import Transport
+
         self.host = host
         self._transport = Transport(
             base_url(host, insecure=insecure),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Final
-from urllib.parse import urljoin
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
 from pycontainer.errors import RegistryError
 
-__all__ = ["base_url", "http_url", "is_loopback", "resolve", "same_origin"]
+__all__ = ["base_url", "http_url", "is_loopback", "same_origin"]
 
 _DOCKER_HUB: Final = ("docker.io", "registry-1.docker.io")
 
@@ -54,18 +53,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def resolve(base: str, target: str, what: str) -> str:
-    """The URL that a registry's answer means by a ``Location`` or a link.
-
-    Raises:
-        RegistryError: It is no URL.
-    """
-    try:
-        return urljoin(base, target)
-    except ValueError as error:
-        raise RegistryError(f"cannot {what}: sent on to {target[:200]!r}, no URL") from error
 
 
 def same_origin(one: str, other: str) -> bool:

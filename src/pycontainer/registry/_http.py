@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from tornado.httpserver import HTTPServer
@@ -14,18 +17,19 @@ from pycontainer.registry._handler import Service
 from pycontainer.registry._handlers import ROUTES, NotFoundHandler
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from collections.abc import Callable
 
     from tornado.iostream import IOStream
     from tornado.web import RequestHandler
 
     from pycontainer.registry._storage import Storage
 
-__all__ = ["start"]
+__all__ = ["run"]
 
 _log = logging.getLogger("pycontainer.registry")
 
-_CHUNK: Final = 256 << 10
+_WORKERS: Final = 8
+_CHUNK: Final = 512 << 10
 _ANY_SIZE: Final = 1 << 62
 _TLS_HANDSHAKE: Final = b"\x16"
 _NO_TLS: Final = (
@@ -34,20 +38,38 @@ _NO_TLS: Final = (
 )
 
 
-def start(storage: Storage, workers: Executor, sock: socket.socket) -> Service:
-    """Serve a storage at a listening socket on the running event loop, until `Service.stop`."""
-    service = Service(storage, workers)
-    application = Application(
-        [(pattern, handler, {"service": service}) for pattern, handler in ROUTES],
-        default_handler_class=NotFoundHandler,
-        default_handler_args={"service": service},
-        log_function=_log_request,
-    )
-    server = _PlainServer(application, chunk_size=_CHUNK, max_body_size=_ANY_SIZE)
-    server.service = service
-    server.add_sockets([sock])
-    service.http = server
-    return service
+def run(
+    storage: Storage, sock: socket.socket, serving: Callable[[Callable[[], None]], None]
+) -> None:
+    """Serve a storage at a listening socket until told to end.
+
+    Args:
+        storage: What is served.
+        sock: Where; closed at the end.
+        serving: Called once requests are answered, with what ends it all. Any thread may call
+            that, and twice is fine.
+    """
+    asyncio.run(_serve(storage, sock, serving))
+
+
+async def _serve(
+    storage: Storage, sock: socket.socket, serving: Callable[[Callable[[], None]], None]
+) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def end() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+            loop.call_soon_threadsafe(ended.set)
+
+    with ThreadPoolExecutor(_WORKERS, "pycontainer-registry") as workers:
+        service = Service(storage, workers)
+        service.http = _PlainServer(service)
+        service.http.add_sockets([sock])
+        serving(end)
+        try:
+            await ended.wait()
+        finally:
+            await service.stop()
 
 
 class _PlainServer(HTTPServer):
@@ -58,6 +80,17 @@ class _PlainServer(HTTPServer):
     """
 
     service: Service
+
+    def initialize(self, service: Service) -> None:  # type: ignore[override]
+        """Tornado's way of construction."""
+        self.service = service
+        application = Application(
+            [(pattern, handler, {"service": service}) for pattern, handler in ROUTES],
+            default_handler_class=NotFoundHandler,
+            default_handler_args={"service": service},
+            log_function=_log_request,
+        )
+        super().initialize(application, chunk_size=_CHUNK, max_body_size=_ANY_SIZE)
 
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
         if _first_byte(stream.socket) == _TLS_HANDSHAKE:

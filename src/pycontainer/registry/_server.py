@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
 import threading
 import warnings
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -17,15 +14,13 @@ from pycontainer.registry._files import FileStorage
 
 if TYPE_CHECKING:
     import os
-    from types import TracebackType
+    from collections.abc import Callable
+    from types import ModuleType, TracebackType
 
     from pycontainer.registry._storage import Storage
 
 __all__ = ["RegistryServer", "serve"]
 
-_log = logging.getLogger("pycontainer.registry")
-
-_WORKERS: Final = 8
 _BACKLOG: Final = 128
 _DEFER_SECONDS: Final = 5
 
@@ -78,10 +73,10 @@ class RegistryServer:
     def __init__(self, storage: Storage, sock: socket.socket) -> None:
         self.host = _host_of(sock)
         self.url = f"http://{self.host}"
-        self._loop = _Loop(storage, sock)
-        self._loop.start()
+        thread = _Thread(storage, sock)
+        thread.start()
         # Also at exit, where a daemon thread must not be left in the middle of a request.
-        self._finalizer = weakref.finalize(self, self._loop.stop)
+        self._finalizer = weakref.finalize(self, thread.stop)
 
     def close(self) -> None:
         """Stop at once: cut connections, free the address, end the thread. Twice is fine."""
@@ -113,7 +108,7 @@ def _host_of(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class _Loop:
+class _Thread:
     """The server's thread; it does not know the `RegistryServer`, which may be collected."""
 
     def __init__(self, storage: Storage, sock: socket.socket) -> None:
@@ -121,8 +116,7 @@ class _Loop:
         self._sock = sock
         self._started = threading.Event()
         self._failure: BaseException | None = None
-        self._stop: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="pycontainer-registry", daemon=True)
 
     def start(self) -> None:
@@ -135,18 +129,15 @@ class _Loop:
 
     def stop(self) -> None:
         """End the thread."""
-        if self._loop is not None and self._stop is not None:
-            try:
-                self._loop.call_soon_threadsafe(self._stop.set)
-            except RuntimeError:  # the loop is closed
-                _log.debug("the server's thread had ended before")
-        if self._thread.is_alive():
+        if self._end is not None:
+            self._end()
+        if self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
         try:
             with self._sock:
-                asyncio.run(self._main())
+                _import_http().run(self._storage, self._sock, self._serving)
         except BaseException as error:
             if self._started.is_set():
                 raise
@@ -154,18 +145,17 @@ class _Loop:
         finally:
             self._started.set()
 
-    async def _main(self) -> None:
-        try:
-            from pycontainer.registry import _http
-        except ImportError as error:
-            raise UnsupportedFeature(
-                "serving a registry", f"{error}", remedy="pip install 'pycontainer[server]'"
-            ) from error
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        with ThreadPoolExecutor(_WORKERS, "pycontainer-registry") as workers:
-            service = _http.start(self._storage, workers, self._sock)
-            self._started.set()
-            try:
-                await self._stop.wait()
-            finally:
-                await service.stop()
+    def _serving(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._started.set()
+
+
+def _import_http() -> ModuleType:
+    """The part that needs Tornado, which is not there without the extra ``server``."""
+    try:
+        from pycontainer.registry import _http
+    except ImportError as error:
+        raise UnsupportedFeature(
+            "serving a registry", str(error), remedy="pip install 'pycontainer[server]'"
+        ) from error
+    return _http

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 import urllib3
-from attrs import define, field, frozen
+from attrs import define, field
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -18,14 +18,16 @@ from urllib3.exceptions import (
 from urllib3.util import Timeout
 
 from pycontainer.errors import RegistryError, RegistryUnavailable, Unauthorized
-from pycontainer.registry._body import FileBody, FilePool, SecureFilePool
+from pycontainer.registry._body import FileBody
 from pycontainer.registry._challenge import parse_challenges
 from pycontainer.registry._codes import parse_errors
-from pycontainer.registry._hosts import http_url, is_loopback, resolve, same_origin
+from pycontainer.registry._hosts import http_url, is_loopback, same_origin
+from pycontainer.registry._pools import FilePool, SecureFilePool
+from pycontainer.registry._requests import Answer, Request, resolve
 from pycontainer.registry._retry import PASSING, Failed, Retry, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import TracebackType
     from typing import TypeVar
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["Answer", "BodyStream", "Request", "Transport"]
+__all__ = ["BodyStream", "Transport"]
 
 _log = logging.getLogger("pycontainer.registry")
 
@@ -41,47 +43,6 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _LARGEST_BODY: Final = 64 << 10
 _SECRET_HEADERS: Final = frozenset({"authorization", "cookie"})
-
-
-@frozen
-class Request:
-    """One request to a registry.
-
-    Attributes:
-        method: HTTP method.
-        target: Path on the registry's host, or a URL that the registry itself gave.
-        what: What it tries, for messages: ``read manifest app:1``.
-        expect: Statuses that are answers and no errors.
-        headers: Beyond those that every request has.
-        body: Bytes, or a file, of which nothing is sent twice.
-        repeatable: Whether it may be carried out twice; GET and HEAD always may.
-        missing: The error that a 404 means.
-        largest: How many bytes an answer that is read whole may have.
-    """
-
-    method: str
-    target: str
-    what: str
-    expect: frozenset[int] = frozenset({200})
-    headers: Mapping[str, str] = field(factory=dict)
-    body: bytes | FileBody | None = None
-    repeatable: bool = field()
-    missing: type[RegistryError] = RegistryError
-    largest: int = 4 << 20
-
-    @repeatable.default
-    def _(self) -> bool:
-        return self.method in {"GET", "HEAD"}
-
-
-@frozen
-class Answer:
-    """A response that has been read whole. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
-    url: str
 
 
 class BodyStream:
