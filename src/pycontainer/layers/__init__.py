@@ -7,7 +7,7 @@ from pycontainer.layers._entry import Content, Entry, Kind
 from pycontainer.layers._extractor import Extractor
 from pycontainer.layers._ownership import Ownership
 from pycontainer.layers._pipeline import LayerEvent, Packed, Unpacked, pack, tar_digest, unpack
-from pycontainer.layers._reader import TarReader, read_entries
+from pycontainer.layers._reader import read_entries
 from pycontainer.layers._walk import read_entry, walk_diff, walk_tree
 from pycontainer.layers._writer import write_tar
 
@@ -19,7 +19,6 @@ __all__ = [
     "LayerEvent",
     "Ownership",
     "Packed",
-    "TarReader",
     "Unpacked",
     "decompress",
     "pack",

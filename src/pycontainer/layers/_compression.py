@@ -2,61 +2,98 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import zlib
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import zstandard
 
 from pycontainer.errors import TarError
+from pycontainer.layers._zstd_frames import ZstdFrames
 from pycontainer.oci import Compression
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
+    from types import ModuleType
 
-__all__ = ["Compressor", "compressor", "decompress", "sniff"]
+    from pycontainer.content import Readable
+
+__all__ = ["CHUNK", "compress", "decompress", "decompressed", "regroup", "sniff"]
 
 CHUNK: Final = 1 << 18
+_SEGMENT: Final = 1 << 19  # compressed on its own for gzip; another size makes other bytes
+_HISTORY: Final = 1 << 15  # deflate's window
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE_MAGIC: Final = b"\x2a\x4d\x18"
+_MAGIC_LENGTH: Final = 4
 _ZSTD_WINDOW: Final = 1 << 27  # what `zstd --long` makes; more would be an attack on memory
 _GZIP_WINDOW: Final = 31  # zlib's window bits plus its sign for a gzip header
+_RAW_WINDOW: Final = -15
+# No name, no time, no operating system: RFC 1952, section 2.3.
+_GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_EMPTY_LAST_BLOCK: Final = b"\x03\x00"
+_MOST_THREADS: Final = 4
 
+_igzip: ModuleType | None
+_deflate: Any = zlib
 try:
-    from isal import igzip_lib, isal_zlib
+    from isal import igzip_lib as _igzip
+    from isal import isal_zlib as _deflate
 except ImportError:  # no wheel for this machine: the standard library's is several times slower
-    igzip_lib = None
-    isal_zlib = None
+    _igzip = None
 
 
 def sniff(beginning: bytes) -> Compression:
-    """The compression that some first bytes show."""
+    """The compression that the first four bytes, or more, show."""
     if beginning.startswith(_GZIP_MAGIC):
         return Compression.GZIP
     if beginning.startswith(_ZSTD_MAGIC) or (
-        len(beginning) > 4 and beginning[1:4] == b"\x2a\x4d\x18" and 0x50 <= beginning[0] <= 0x5F
+        beginning[1:4] == _SKIPPABLE_MAGIC and 0x50 <= beginning[0] <= 0x5F
     ):
         return Compression.ZSTD
     return Compression.NONE
 
 
-def decompress(chunks: Iterable[bytes], compression: Compression | None = None) -> Iterator[bytes]:
-    """Decompress a stream.
+def decompress(
+    source: Readable | Iterable[bytes], compression: Compression | None = None
+) -> Iterator[bytes]:
+    """Decompress a stream, in pieces of at most 256 KiB.
 
     Args:
-        chunks: The stream, in pieces of any size.
+        source: The stream: something to read from, or its pieces of any size.
         compression: None to see by the first bytes.
 
     Raises:
         TarError: It is damaged or ends early.
     """
+    read = getattr(source, "read", None)
+    if read is not None:
+        return decompressed(iter(lambda: cast("bytes", read(CHUNK)), b""), compression)
+    return decompressed(cast("Iterable[bytes]", source), compression)
+
+
+def decompressed(
+    chunks: Iterable[bytes], compression: Compression | None = None
+) -> Iterator[bytes]:
+    """`decompress` of a stream in pieces."""
     source = iter(chunks)
     if compression is None:
-        first = next(source, b"")
+        first = b""
+        for chunk in source:
+            first += chunk
+            if len(first) >= _MAGIC_LENGTH:
+                break
         compression = sniff(first)
         source = _with_first(first, source)
     if compression is Compression.NONE:
         return source
-    return _GZIP(source) if compression is Compression.GZIP else _zstd(source)
+    if compression is Compression.ZSTD:
+        return _zstd(source)
+    return _zlib(source) if _igzip is None else _isal(source, _igzip)
 
 
 def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -65,9 +102,9 @@ def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _isal(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    begun = False
+def _isal(chunks: Iterator[bytes], igzip: ModuleType) -> Iterator[bytes]:
+    member = igzip.IgzipDecompressor(flag=igzip.DECOMP_GZIP)
+    failure = cast("type[Exception]", igzip.IsalError)
     try:
         for chunk in chunks:
             data = chunk
@@ -77,23 +114,21 @@ def _isal(chunks: Iterator[bytes]) -> Iterator[bytes]:
                     data = (member.unused_data + data).lstrip(b"\0")
                     if not data:
                         break
-                    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-                begun = True
+                    member = igzip.IgzipDecompressor(flag=igzip.DECOMP_GZIP)
                 out = member.decompress(data, CHUNK)
                 data = b""
                 if out:
                     yield out
                 if member.needs_input or (member.eof and not member.unused_data):
                     break
-    except igzip_lib.IsalError as error:
+    except failure as error:
         raise TarError(f"the gzip stream is damaged: {error}") from error
-    if begun and not member.eof:
+    if not member.eof:
         raise TarError("the gzip stream ends early")
 
 
 def _zlib(chunks: Iterator[bytes]) -> Iterator[bytes]:
     member = zlib.decompressobj(_GZIP_WINDOW)
-    begun = False
     try:
         for chunk in chunks:
             data = chunk
@@ -103,76 +138,137 @@ def _zlib(chunks: Iterator[bytes]) -> Iterator[bytes]:
                     if not data:
                         break
                     member = zlib.decompressobj(_GZIP_WINDOW)
-                begun = True
                 out = member.decompress(data, CHUNK)
                 data = member.unused_data if member.eof else member.unconsumed_tail
                 if out:
                     yield out
+        while not member.eof and (out := member.decompress(b"", CHUNK)):
+            yield out
     except zlib.error as error:
         raise TarError(f"the gzip stream is damaged: {error}") from error
-    if begun and not member.eof:
+    if not member.eof:
         raise TarError("the gzip stream ends early")
 
 
-_GZIP: Callable[[Iterator[bytes]], Iterator[bytes]] = _zlib if igzip_lib is None else _isal
-
-
 class _Source:
-    """The pieces as the file that `zstandard` reads."""
+    """The pieces as the file that `zstandard` reads; its frames are followed on the way."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
+        self.frames = ZstdFrames()
 
     def read(self, _size: int = -1) -> bytes:
-        return next(self._chunks, b"")
+        data = next(self._chunks, b"")
+        self.frames.feed(data)
+        return data
 
 
 def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    # An end in the middle of a frame reads as the end: the tar inside, and its digest, find that out.
-    reader = decompressor.stream_reader(_Source(chunks), read_size=CHUNK, read_across_frames=True)
+    source = _Source(chunks)
+    reader = decompressor.stream_reader(
+        cast("Any", source), read_size=CHUNK, read_across_frames=True
+    )
     try:
         while data := reader.read(CHUNK):
             yield data
     except zstandard.ZstdError as error:
         raise TarError(f"the zstd stream is damaged: {error}") from error
+    if not source.frames.complete:
+        raise TarError("the zstd stream ends early")
 
 
-class Compressor(Protocol):
-    """What compresses a stream piece by piece."""
+def compress(
+    chunks: Iterable[bytes | memoryview], compression: Compression, level: int | None = None
+) -> Iterator[bytes]:
+    """Compress a stream into bytes that depend on it, the level and the codec's version alone.
 
-    def compress(self, data: bytes, /) -> bytes:
-        """Take some bytes, return some compressed."""
-
-    def flush(self) -> bytes:
-        """Return the rest."""
-
-
-class _Nothing:
-    def compress(self, data: bytes, /) -> bytes:
-        return data
-
-    def flush(self) -> bytes:
-        return b""
-
-
-def compressor(compression: Compression, level: int | None = None) -> Compressor:
-    """Begin a compressed stream whose bytes depend on the input, the level and the codec alone.
+    Neither the sizes of the pieces nor the number of processors change them.
 
     Args:
+        chunks: The stream in pieces of any size.
         compression: What is made.
-        level: For gzip 0 to 3 where `isal` is there, else 1 to 9; for zstd 1 to 19.
+        level: For gzip 1 to 3 where `isal` is there (higher is taken as 3), else 1 to 9; for zstd 1
+            to 22.
     """
-    if compression is Compression.NONE:
-        return _Nothing()
-    result: Any
+    if compression is Compression.GZIP:
+        return _gzip(regroup(chunks, _SEGMENT), level)
     if compression is Compression.ZSTD:
-        # The output of several threads is the same whatever their number, but not that of none.
-        result = zstandard.ZstdCompressor(
-            level=3 if level is None else level, threads=2, write_checksum=True
-        ).compressobj()
-    elif isal_zlib is not None:
-        result = isal_zlib.compressobj(2 if level is None else min(level, 3), 8, _GZIP_WINDOW)
-    else:
-        result = zlib.compressobj(6 if level is None else level, zlib.DEFLATED, _GZIP_WINDOW)
-    return result  # type: ignore[no-any-return]
+        return _to_zstd(chunks, 3 if level is None else level)
+    return (bytes(chunk) for chunk in chunks)
+
+
+def regroup(chunks: Iterable[bytes | memoryview], size: int) -> Iterator[bytes]:
+    """The same bytes in pieces of `size`, the last one shorter."""
+    pending: list[bytes | memoryview] = []
+    have = 0
+    for chunk in chunks:
+        length = len(chunk)
+        if have + length < size:
+            pending.append(chunk)
+            have += length
+            continue
+        view = memoryview(chunk)
+        while have + len(view) >= size:
+            pending.append(view[: size - have])
+            view = view[size - have :]
+            yield b"".join(pending)
+            pending, have = [], 0
+        if view:
+            pending, have = [view], len(view)
+    if have:
+        yield b"".join(pending)
+
+
+def _threads() -> int:
+    return min(_MOST_THREADS, os.cpu_count() or 1)
+
+
+def _gzip(segments: Iterator[bytes], level: int | None) -> Iterator[bytes]:
+    """One gzip member of segments that are compressed side by side.
+
+    Each knows what stands before it, and ends with an empty block on a byte boundary (RFC 1951,
+    section 3.2.4), so that they can be put together.
+    """
+    if level is None:
+        level = 6 if _igzip is None else 1
+    elif _igzip is not None:
+        level = min(level, 3)
+    from concurrent.futures import (
+        ThreadPoolExecutor,
+    )  # takes 10 ms, which unpacking need not wait for
+
+    checksum, size, history = 0, 0, b""
+    yield _GZIP_HEADER
+    with ThreadPoolExecutor(_threads(), thread_name_prefix="layer-gzip") as pool:
+        under_way: deque[Future[bytes]] = deque()
+        for segment in segments:
+            under_way.append(pool.submit(_deflate_segment, segment, history, level))
+            history = segment[-_HISTORY:]
+            checksum = _deflate.crc32(segment, checksum)
+            size += len(segment)
+            if len(under_way) > _threads() + 1:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    yield _EMPTY_LAST_BLOCK + struct.pack("<II", checksum, size & 0xFFFFFFFF)
+
+
+def _deflate_segment(segment: bytes, history: bytes, level: int) -> bytes:
+    codec = (
+        _deflate.compressobj(level, zlib.DEFLATED, _RAW_WINDOW, 8, 0, history)
+        if history
+        else _deflate.compressobj(level, zlib.DEFLATED, _RAW_WINDOW)
+    )
+    return cast("bytes", codec.compress(segment) + codec.flush(zlib.Z_SYNC_FLUSH))
+
+
+def _to_zstd(chunks: Iterable[bytes | memoryview], level: int) -> Iterator[bytes]:
+    # The output of several threads is the same whatever their number, but not that of none.
+    codec = zstandard.ZstdCompressor(
+        level=level, threads=_threads(), write_checksum=True
+    ).compressobj()
+    for chunk in chunks:
+        if out := codec.compress(chunk):
+            yield out
+    yield codec.flush()

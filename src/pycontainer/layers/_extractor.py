@@ -11,371 +11,422 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, Self
 
-from pycontainer._linux.path import make_target
+from attrs import frozen
+
 from pycontainer._linux.tree import remove_tree
 from pycontainer.errors import LayerError, UnsafePath
-from pycontainer.layers._entry import Entry, Kind
-from pycontainer.layers._ownership import META, STASH, Meta, Ownership
+from pycontainer.layers._directories import (
+    OPEN_DIRECTORY,
+    Directories,
+    Place,
+    is_whiteout,
+    show,
+)
+from pycontainer.layers._entry import (
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARD_LINK,
+    SYMLINK,
+    AtHand,
+    Entry,
+)
+from pycontainer.layers._ownership import META, OVERLAY, STASH, Meta, Ownership, disk_mode
+from pycontainer.layers._sparse import placed
+from pycontainer.layers._whiteouts import OPAQUE, PREFIX, Applied, Overlaid, Whiteouts, hidden_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["Extractor"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_HELD_DIRECTORIES: Final = 256
-_WHITEOUT: Final = b".wh."
-_OPAQUE: Final = b".wh..wh..opq"
-_RESERVED: Final = b".wh..wh."  # AUFS bookkeeping that old images still carry
 _SPECIAL: Final = {
-    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
-    Kind.BLOCK_DEVICE: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
+    CHARACTER_DEVICE: stat.S_IFCHR,
+    BLOCK_DEVICE: stat.S_IFBLK,
+    FIFO: stat.S_IFIFO,
 }
-_SPECIAL_MODE: Final = 0o7000
+_SPECIAL_BITS: Final = 0o7000
+_LABEL: Final = "security.selinux"  # of the host it was made on
+_DEFAULT_ACL: Final = "system.posix_acl_default"  # else what is made in the directory inherits it
+_OURS: Final = "user.pycontainer."
+
+
+@frozen
+class _Late:
+    """What a directory gets at the end, because filling it needs or makes it otherwise."""
+
+    mtime: int | None = None
+    mode: int | None = None
+    default_acl: bytes | None = None
 
 
 class Extractor:
-    """Puts the entries of one layer below a directory.
+    """Puts the entries of one layer below a directory; a context manager that closes what is held.
 
     Args:
         root: The directory; empty unless `apply` is set.
         ownership: How owners and devices are represented.
         apply: Whiteouts delete from the tree that is there, instead of becoming overlay's.
-
-    Raises:
-        UnsafePath: An entry leads out of the root, or a whiteout names nothing.
-        LayerError: The file system refuses an entry.
+        userxattr: Whether overlay's attributes are those of ordinary users; None for what goes with
+            `ownership`.
     """
 
-    def __init__(self, root: Path, ownership: Ownership, *, apply: bool = False) -> None:
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._directories: dict[bytes, int] = {b"": self._root}
-        self._times: list[tuple[bytes, int, int | None]] = []
-        self._ownership = ownership
+    def __init__(
+        self,
+        root: Path,
+        ownership: Ownership,
+        *,
+        apply: bool = False,
+        userxattr: bool | None = None,
+    ) -> None:
         self._as_user = ownership is Ownership.USER
         self._apply = apply
-        self._own: set[bytes] = set()  # what this layer itself has put, when whiteouts delete
+        self._directories = Directories(root, self, overlay=not apply)
+        self._whiteouts: Whiteouts
+        if apply:
+            self._whiteouts = Applied(self._directories, self._removed)
+        else:
+            userxattr = ownership.userxattr if userxattr is None else userxattr
+            self._whiteouts = Overlaid(self._directories, userxattr=userxattr)
+        self._late: dict[bytes, _Late] = {}  # by paths without symlinks
         self._ids = (os.geteuid(), os.getegid())
-        self._umask = _umask()
+        self._to_set = _umask() | _SPECIAL_BITS  # mode bits that creation does not give
         self.entries = 0
-
-    # --- life --------------------------------------------------------------------------------
+        self._prepare(b"", self._directories.root.fd)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close_directories()
-        os.close(self._root)
-
-    def finish(self) -> None:
-        """Give directories their modes and times, deepest last made first."""
-        for path, mtime, mode in reversed(self._times):
-            fd = self._directory(path)
-            if mode is not None:
-                os.chmod(".", mode, dir_fd=fd)
-            os.utime(".", ns=(mtime, mtime), dir_fd=fd)
+        self._directories.close()
 
     def put(self, entry: Entry) -> None:
         """Write one entry.
 
         Raises:
-            UnsafePath: It leads out of the root.
+            UnsafePath: It leads out of the root, or a whiteout names nothing.
             LayerError: It cannot be written.
         """
-        parent, name = _split(entry.path)
+        parent, _, name = entry.path.rpartition(b"/")
         self.entries += 1
         try:
-            if name.startswith(_WHITEOUT):
-                self._whiteout(parent, name)
-            elif entry.kind is Kind.FILE:
-                self._file(entry, self._directory(parent), name)
-            elif entry.kind is Kind.DIRECTORY:
-                self._make_directory(entry, parent, name)
-            elif entry.kind is Kind.SYMLINK:
-                self._symlink(entry, self._directory(parent), name)
-            elif entry.kind is Kind.HARD_LINK:
-                self._hard_link(entry, self._directory(parent), name)
+            if not name or name[:1] == b".":
+                if name[:4] == PREFIX:
+                    self._whiteout(parent, name)
+                    return
+                if name == b".." or (not name and entry.kind is not DIRECTORY):
+                    raise UnsafePath(f"no {entry.kind.name.lower()} can be at {show(entry.path)}")
+            place = self._directories.get(parent)
+            if entry.kind is FILE:
+                self._file(entry, place, name)
+            elif entry.kind is DIRECTORY:
+                self._directory(entry, place, name)
+            elif entry.kind is SYMLINK:
+                place = self._make(parent, name, lambda fd: os.symlink(entry.link, name, dir_fd=fd))
+                self._describe_unopened(entry, place, name)
+            elif entry.kind is HARD_LINK:
+                self._hard_link(entry, parent, name)
             else:
-                self._special(entry, self._directory(parent), name)
+                self._special(entry, parent, name)
         except OSError as error:
             raise LayerError(
-                f"cannot write {_show(entry.path)}: {error.strerror}",
-                remedy=_remedy(error),
+                f"cannot write {show(entry.path)}: {error.strerror}", remedy=_remedy(error)
             ) from error
         if self._apply:
-            self._own.add(entry.path)
+            self._whiteouts.added(self._directories.get(parent).child(name))
 
-    # --- directories -------------------------------------------------------------------------
+    def finish(self) -> None:
+        """Give directories the modes and times that filling them would have changed.
 
-    def _directory(self, path: bytes) -> int:
-        """A descriptor of a directory, made with what leads to it if it is not there."""
-        fd = self._directories.get(path)
-        if fd is None:
-            if b".." in path.split(b"/"):
-                raise UnsafePath(f"the path {_show(path)} leads upwards")
-            target = make_target(self._root, os.fsdecode(path), directory=True)
+        Raises:
+            LayerError: The file system refuses.
+        """
+        for path in sorted(self._late, reverse=True):  # what is below goes first: modes may shut
+            late = self._late[path]
+            parent, _, name = path.rpartition(b"/")
             try:
-                fd = os.open(".", _OPEN_DIRECTORY, dir_fd=target)
-            finally:
-                os.close(target)
-            self._hold(path, fd)
-        return fd
-
-    def _hold(self, path: bytes, fd: int) -> None:
-        if len(self._directories) > _HELD_DIRECTORIES:
-            self._close_directories()
-        self._directories[path] = fd
-
-    def _close_directories(self) -> None:
-        for path, fd in self._directories.items():
-            if path:
-                os.close(fd)
-        self._directories = {b"": self._root}
-
-    def _make_directory(self, entry: Entry, parent: bytes, name: bytes) -> None:
-        if not name:
-            self._describe_directory(entry, self._root)
-            return
-        above = self._directory(parent)
-        replaced_whiteout = False
-        try:
-            os.mkdir(name, 0o700, dir_fd=above)
-        except FileExistsError:
-            there = os.stat(name, dir_fd=above, follow_symlinks=False)
-            if not stat.S_ISDIR(there.st_mode):
-                replaced_whiteout = stat.S_ISCHR(there.st_mode) and there.st_rdev == 0
-                self._remove(name, above)
-                os.mkdir(name, 0o700, dir_fd=above)
-        fd = self._directories.get(entry.path)
-        if fd is None:
-            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=above)
-            self._hold(entry.path, fd)
-        if replaced_whiteout and not self._apply:
-            self._mark_opaque(fd)
-        self._describe_directory(entry, fd)
-
-    def _describe_directory(self, entry: Entry, fd: int) -> None:
-        # Until the end its owner must be able to fill it, whatever mode it is to have.
-        late_mode = entry.mode
-        if self._as_user and late_mode & 0o700 != 0o700:
-            late_mode |= 0o700
-        self._own_and_annotate(entry, fd, late_mode)
-        if late_mode & 0o300 == 0o300:
-            os.fchmod(fd, late_mode)
-            self._times.append((entry.path, entry.mtime_ns, None))
-        else:
-            self._times.append((entry.path, entry.mtime_ns, late_mode))
+                above = self._directories.get(parent).fd
+                if late.mode is not None or late.default_acl is not None:
+                    fd = os.open(name or b".", OPEN_DIRECTORY, dir_fd=above)
+                    try:
+                        if late.default_acl is not None:
+                            os.setxattr(fd, _DEFAULT_ACL, late.default_acl)
+                        if late.mode is not None:
+                            os.fchmod(fd, late.mode)
+                    finally:
+                        os.close(fd)
+                if late.mtime is not None:
+                    times = (late.mtime, late.mtime)
+                    os.utime(name or b".", ns=times, dir_fd=above, follow_symlinks=False)
+            except OSError as error:
+                raise LayerError(f"cannot describe {show(path)}: {error.strerror}") from error
+        self._late.clear()
 
     # --- files -------------------------------------------------------------------------------
 
-    def _file(self, entry: Entry, above: int, name: bytes) -> None:
-        mode = entry.mode
-        if self._as_user:
-            mode |= 0o600  # its owner reads it back without root's privilege
-        fd = self._create(name, mode, above)
+    def _file(self, entry: Entry, place: Place, name: bytes) -> None:
+        mode = disk_mode(entry.mode, directory=False) if self._as_user else entry.mode
         try:
-            if entry.content is not None and entry.size:
-                if entry.sparse is None:
-                    for piece in entry.content():
-                        _write(fd, piece)
-                else:
-                    _write_sparse(fd, entry)
-            self._own_and_annotate(entry, fd, mode)
-            if mode & (_SPECIAL_MODE | self._umask):
+            fd = os.open(name, _CREATE, mode, dir_fd=place.fd)
+        except FileExistsError:
+            place = self._clear(entry.path.rpartition(b"/")[0], name)
+            fd = os.open(name, _CREATE, mode, dir_fd=place.fd)
+        try:
+            if entry.size:
+                content = entry.content
+                # Nearly always all is there and goes in one call.
+                if type(content) is not AtHand or os.write(fd, content.data) != entry.size:
+                    _write(fd, entry)
+            if self._as_user or entry.xattrs or (entry.uid, entry.gid) != self._ids:
+                self._own_and_annotate(entry, fd, mode)
+            if mode & self._to_set:
                 os.fchmod(fd, mode)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
 
-    def _create(self, name: bytes, mode: int, above: int) -> int:
-        try:
-            return os.open(name, _CREATE, mode & ~_SPECIAL_MODE, dir_fd=above)
-        except FileExistsError:
-            self._remove(name, above)
-            return os.open(name, _CREATE, mode & ~_SPECIAL_MODE, dir_fd=above)
-
     def _own_and_annotate(self, entry: Entry, fd: int, mode: int) -> None:
-        if not self._as_user:
-            if (entry.uid, entry.gid) != self._ids:
-                os.fchown(fd, entry.uid, entry.gid)
-            for key, value in entry.xattrs.items():
-                os.setxattr(fd, key, value)
-            return
-        if entry.uid or entry.gid or mode != entry.mode:
-            os.setxattr(fd, META, Meta(entry.uid, entry.gid, entry.mode).encode())
+        """Owner before attributes: the kernel drops file capabilities when the owner changes."""
+        if self._as_user:
+            if entry.uid or entry.gid or mode != entry.mode:
+                os.setxattr(fd, META, Meta(entry.uid, entry.gid, entry.mode).encode())
+        elif (entry.uid, entry.gid) != self._ids:
+            os.fchown(fd, entry.uid, entry.gid)
         for key, value in entry.xattrs.items():
-            os.setxattr(fd, key if key.startswith("user.") else STASH + key, value)
+            if key.startswith(OVERLAY) or key == _LABEL:
+                continue
+            if self._as_user or key != _DEFAULT_ACL:
+                os.setxattr(fd, self._key(key), value)
 
-    def _symlink(self, entry: Entry, above: int, name: bytes) -> None:
-        self._make(name, above, lambda: os.symlink(entry.link, name, dir_fd=above))
-        self._describe_unopened(entry, above, name)
+    def _key(self, key: str) -> str:
+        if self._as_user and (not key.startswith("user.") or key.startswith(_OURS)):
+            return STASH + key
+        return key
 
-    def _special(self, entry: Entry, above: int, name: bytes) -> None:
-        if self._as_user and entry.kind is not Kind.FIFO:
-            fd = self._create(name, 0o600, above)
-            letter = Meta.letter(entry.kind)
-            meta = Meta(entry.uid, entry.gid, entry.mode, letter, entry.major, entry.minor)
-            os.setxattr(fd, META, meta.encode())
-            os.close(fd)
-        else:
-            kind = _SPECIAL[entry.kind]
-            device = 0 if entry.kind is Kind.FIFO else os.makedev(entry.major, entry.minor)
-            mode = entry.mode
-            self._make(name, above, lambda: os.mknod(name, kind | mode, device, dir_fd=above))
-            if mode & (_SPECIAL_MODE | self._umask):
-                os.chmod(name, mode, dir_fd=above)
-        self._describe_unopened(entry, above, name)
+    # --- directories -------------------------------------------------------------------------
 
-    def _describe_unopened(self, entry: Entry, above: int, name: bytes) -> None:
+    def _directory(self, entry: Entry, place: Place, name: bytes) -> None:
+        if not name:
+            self._describe_directory(entry, place, new=False)
+            return
+        mode = self._directory_mode(entry)
+        opaque, new = False, True
+        try:
+            os.mkdir(name, _while_filled(mode), dir_fd=place.fd)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=place.fd, follow_symlinks=False)
+            new = not stat.S_ISDIR(status.st_mode)
+            if new:
+                opaque = not self._apply and is_whiteout(status)
+                place = self._clear(entry.path.rpartition(b"/")[0], name)
+                os.mkdir(name, _while_filled(mode), dir_fd=place.fd)
+        fd = os.open(name, OPEN_DIRECTORY, dir_fd=place.fd)
+        child = self._directories.add(place.child(name), fd)
+        if opaque:
+            self._whiteouts.hide_all(child)
+        self._describe_directory(entry, child, new=new)
+
+    def _directory_mode(self, entry: Entry) -> int:
+        return disk_mode(entry.mode, directory=True) if self._as_user else entry.mode
+
+    def _describe_directory(self, entry: Entry, place: Place, *, new: bool) -> None:
+        mode = self._directory_mode(entry)
+        working_mode = _while_filled(mode)
+        if not new:
+            self._clear_xattrs(place.fd)
+        self._own_and_annotate(entry, place.fd, mode)
+        if not new or working_mode & self._to_set:
+            os.fchmod(place.fd, working_mode)
+        self._late[place.path] = _Late(
+            entry.mtime_ns,
+            mode if mode != working_mode else None,
+            entry.xattrs.get(_DEFAULT_ACL) if not self._as_user else None,
+        )
+
+    @staticmethod
+    def _clear_xattrs(fd: int) -> None:
+        """What a layer says of a directory replaces all that a lower one says, as in overlay."""
+        for key in os.listxattr(fd):
+            if not key.startswith(OVERLAY) and key != _LABEL:
+                os.removexattr(fd, key)
+
+    def replaces_whiteout(self, fd: int) -> None:
+        """See `Maker`."""
+        self._whiteouts.hide_all(Place(b"", fd))
+
+    def was_opened(self, path: bytes, fd: int) -> None:
+        """See `Maker`."""
+        if self._apply:
+            self._prepare(path, fd)
+
+    def _prepare(self, path: bytes, fd: int) -> None:
+        """Make a directory that was there before fit for being filled, until the end."""
+        if path in self._late:
+            return
+        mode = os.fstat(fd).st_mode & 0o7777
+        if _while_filled(mode) != mode and (self._as_user or mode & stat.S_ISGID):
+            os.fchmod(fd, _while_filled(mode))
+            self._late[path] = _Late(mode=mode)
+
+    # --- what is not opened ------------------------------------------------------------------
+
+    def _special(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        if self._as_user and entry.kind is not FIFO:
+            self._placeholder(entry, parent, name)
+            return
+        kind = _SPECIAL[entry.kind]
+        device = 0 if entry.kind is FIFO else os.makedev(entry.major, entry.minor)
+        mode = disk_mode(entry.mode, directory=False) if self._as_user else entry.mode
+        place = self._make(parent, name, lambda fd: os.mknod(name, kind | mode, device, dir_fd=fd))
+        self._describe_unopened(entry, place, name)
+        if mode & self._to_set:
+            os.chmod(name, mode, dir_fd=place.fd)
+
+    def _placeholder(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        """An ordinary user's device: an empty file that says what it stands for."""
+        meta = Meta(entry.uid, entry.gid, entry.mode, entry.kind, entry.major, entry.minor)
+
+        def make(above: int) -> None:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=above)
+            try:
+                os.setxattr(fd, META, meta.encode())
+                for key, value in entry.xattrs.items():
+                    os.setxattr(fd, self._key(key), value)
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            finally:
+                os.close(fd)
+
+        self._make(parent, name, make)
+
+    def _describe_unopened(self, entry: Entry, place: Place, name: bytes) -> None:
         if not self._as_user:
             if (entry.uid, entry.gid) != self._ids:
-                os.chown(name, entry.uid, entry.gid, dir_fd=above, follow_symlinks=False)
-                if entry.kind is not Kind.SYMLINK and entry.mode & _SPECIAL_MODE:
-                    os.chmod(name, entry.mode, dir_fd=above)
+                os.chown(name, entry.uid, entry.gid, dir_fd=place.fd, follow_symlinks=False)
+            path = b"/proc/self/fd/%d/%s" % (place.fd, name)  # there is no lsetxattrat
             for key, value in entry.xattrs.items():
-                path = f"/proc/self/fd/{above}/{os.fsdecode(name)}"
-                os.setxattr(path, key, value, follow_symlinks=False)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=above, follow_symlinks=False)
+                if not key.startswith(OVERLAY) and key != _LABEL:
+                    os.setxattr(path, key, value, follow_symlinks=False)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(name, ns=times, dir_fd=place.fd, follow_symlinks=False)
 
-    def _hard_link(self, entry: Entry, above: int, name: bytes) -> None:
-        parent, target = _split(entry.link)
-        if not target:
-            raise UnsafePath(f"{_show(entry.path)} is a hard link to the root")
-        source = self._directory(parent)
-
-        def link() -> None:
-            os.link(target, name, src_dir_fd=source, dst_dir_fd=above, follow_symlinks=False)
-
+    def _hard_link(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        above, _, target = entry.link.rpartition(b"/")
+        if target in (b"", b".."):
+            raise UnsafePath(f"{show(entry.path)} is a hard link to {show(entry.link)}")
+        source = os.dup(self._directories.get(above).fd)  # the next get may close it
+        place = self._directories.get(parent)
         try:
-            link()
+            os.link(target, name, src_dir_fd=source, dst_dir_fd=place.fd, follow_symlinks=False)
         except FileExistsError:
-            if os.path.samestat(
-                os.stat(target, dir_fd=source, follow_symlinks=False),
-                os.stat(name, dir_fd=above, follow_symlinks=False),
-            ):
+            there = os.stat(name, dir_fd=place.fd, follow_symlinks=False)
+            if os.path.samestat(there, os.stat(target, dir_fd=source, follow_symlinks=False)):
                 return
-            self._remove(name, above)
-            link()
+            place = self._clear(parent, name)
+            os.link(target, name, src_dir_fd=source, dst_dir_fd=place.fd, follow_symlinks=False)
         except FileNotFoundError as error:
             raise LayerError(
-                f"{_show(entry.path)} is a hard link to {_show(entry.link)}, "
+                f"{show(entry.path)} is a hard link to {show(entry.link)}, "
                 "which the layer does not hold before it"
             ) from error
+        finally:
+            os.close(source)
 
-    def _make(self, name: bytes, above: int, make: object) -> None:
-        assert callable(make)
+    # --- what is in the way ------------------------------------------------------------------
+
+    def _make(self, parent: bytes, name: bytes, make: Callable[[int], None]) -> Place:
+        place = self._directories.get(parent)
         try:
-            make()
+            make(place.fd)
         except FileExistsError:
-            self._remove(name, above)
-            make()
+            place = self._clear(parent, name)
+            make(place.fd)
+        return place
 
-    def _remove(self, name: bytes, above: int) -> None:
-        if not name:
-            raise UnsafePath("an entry would replace the root directory")
-        self._close_but(above)
-        remove_tree(os.fsdecode(name), dir_fd=above)
+    def _clear(self, parent: bytes, name: bytes) -> Place:
+        """Remove what stands where an entry is to be; gives the directory it is in."""
+        place = self._directories.get(parent)
+        if name in (b"", b"."):
+            raise UnsafePath("an entry that is no directory would replace the root")
+        if name == b"..":
+            raise UnsafePath(f"the path {show(place.child(name))} leads upwards with ..")
+        status = os.stat(name, dir_fd=place.fd, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            os.unlink(name, dir_fd=place.fd)
+            if not stat.S_ISLNK(status.st_mode):
+                return place
+        else:
+            remove_tree(os.fsdecode(name), dir_fd=place.fd)
+        self._removed(place.child(name))
+        return self._directories.get(parent)
 
-    def _close_but(self, above: int) -> None:
-        """Forget held directories: one of them may be about to go."""
-        for path, fd in list(self._directories.items()):
-            if path and fd != above:
-                os.close(fd)
-                del self._directories[path]
+    def _removed(self, path: bytes) -> None:
+        """Forget a directory or symlink that is gone, and all that was reached through it."""
+        self._directories.forget()
+        self._late.pop(path, None)
+        below = path + b"/"
+        for late in [late for late in self._late if late.startswith(below)]:
+            del self._late[late]
 
     # --- whiteouts ---------------------------------------------------------------------------
 
     def _whiteout(self, parent: bytes, name: bytes) -> None:
-        """Image-spec, layer.md: a whiteout hides what lower layers hold, never this layer's own."""
-        if name == _OPAQUE:
-            fd = self._directory(parent)
-            if self._apply:
-                self._empty(parent, fd)
-            else:
-                self._mark_opaque(fd)
-            return
-        if name.startswith(_RESERVED):
-            return
-        hidden = name[len(_WHITEOUT) :]
-        if hidden in (b"", b".", b".."):
-            raise UnsafePath(f"the whiteout {_show(parent + b'/' + name)} names nothing")
-        above = self._directory(parent)
-        path = parent + b"/" + hidden if parent else hidden
-        if self._apply:
-            if not self._holds(path):
-                self._remove(hidden, above)
-            return
-        try:
-            os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=above)
-        except FileExistsError:
-            there = os.stat(hidden, dir_fd=above, follow_symlinks=False)
-            if stat.S_ISDIR(there.st_mode):  # this layer's own: only what is below it is hidden
-                self._mark_opaque(self._directory(path))
-
-    def _holds(self, path: bytes) -> bool:
-        return path in self._own or any(own.startswith(path + b"/") for own in self._own)
-
-    def _empty(self, path: bytes, fd: int) -> None:
-        with os.scandir(fd) as found:
-            names = [os.fsencode(item.name) for item in found]
-        for name in names:
-            if not self._holds(path + b"/" + name if path else name):
-                self._remove(name, self._directory(path))
-
-    def _mark_opaque(self, fd: int) -> None:
-        os.setxattr(fd, self._ownership.overlay_prefix + "opaque", b"y")
+        if name == OPAQUE:
+            self._whiteouts.hide_all(self._directories.get(parent))
+        elif (hidden := hidden_name(name)) is not None:
+            self._whiteouts.hide(self._directories.get(parent), hidden)
 
 
-def _split(path: bytes) -> tuple[bytes, bytes]:
-    parent, _, name = path.rpartition(b"/")
-    if name == b"..":
-        raise UnsafePath(f"the path {_show(path)} leads upwards")
-    return parent, name
-
-
-def _write(fd: int, piece: bytes | memoryview) -> None:
-    done = os.write(fd, piece)
-    while done < len(piece):
-        done += os.write(fd, memoryview(piece)[done:])
-
-
-def _write_sparse(fd: int, entry: Entry) -> None:
-    assert entry.sparse is not None
-    assert entry.content is not None
-    pieces = iter(entry.sparse)
-    offset, left = 0, 0
-    for data in entry.content():
-        view = memoryview(data)
+def _write(fd: int, entry: Entry) -> None:
+    """Write a file's content from its beginning, wherever its descriptor stands."""
+    assert entry.content is not None, "a file of more than no bytes has content"
+    content = entry.content()
+    pieces = _consecutive(content) if entry.sparse is None else placed(entry.sparse, content)
+    end = 0
+    for offset, view in pieces:
+        end = offset
         while view:
-            while not left:
-                offset, left = next(pieces)
-            count = os.pwrite(fd, view[:left], offset)
-            view, offset, left = view[count:], offset + count, left - count
-    os.ftruncate(fd, entry.size)
+            done = os.pwrite(fd, view, end)
+            view, end = view[done:], end + done
+    if entry.sparse is not None:
+        os.ftruncate(fd, entry.size)
+    elif end != entry.size:
+        raise LayerError(f"{show(entry.path)} should have {entry.size} bytes, not {end}")
+
+
+def _consecutive(content: Iterable[bytes | memoryview]) -> Iterator[tuple[int, memoryview]]:
+    at = 0
+    for piece in content:
+        yield at, memoryview(piece)
+        at += len(piece)
+
+
+def _while_filled(mode: int) -> int:
+    """The mode of a directory while it is filled.
+
+    Its owner can write to it; and what is made in it does not get its group, as set-gid would have it.
+    """
+    return (mode | 0o300) & ~stat.S_ISGID
 
 
 def _umask() -> int:
-    """This process's umask, read without changing it under other threads' feet."""
+    """This thread's umask, read without changing it under other threads' feet."""
     try:
-        with open("/proc/self/status", "rb") as status:
+        with open("/proc/thread-self/status", "rb") as status:
             for line in status:
                 if line.startswith(b"Umask:"):
                     return int(line.split()[1], 8)
     except OSError:
         pass
-    return 0o7777  # not known: set every mode
-
-
-def _show(path: bytes) -> str:
-    return repr(os.fsdecode(path))
+    return 0o777  # not known: set every mode
 
 
 def _remedy(error: OSError) -> str | None:
     if error.errno == errno.ENOSPC:
         return "free space on the store's file system, or move the store (PYCONTAINER_HOME)"
     if error.errno in (errno.ENOTSUP, errno.EPERM):
-        return "the store's file system must support owners and extended attributes"
+        return "the store's file system must support owners, devices and extended attributes"
     return None

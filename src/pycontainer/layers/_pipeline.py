@@ -1,31 +1,31 @@
 """The hot path: one pass from the wire to a directory, and one from a directory to a blob.
 
-Three threads over C code that releases the interpreter's lock: one reads and decompresses, one hashes
-what came and what it became, the caller's parses and writes files. Queues between them are bounded,
-so memory is, whatever the layer's size.
+Threads over C code that releases the interpreter's lock: one reads and decompresses, one hashes what
+came and what it became, the caller's parses and writes files. The pipes between them are bounded, so
+memory is, whatever the layer's size.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import queue
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from attrs import frozen
+from attrs import field, frozen
 
-from pycontainer.errors import DigestMismatch, Error, LayerError, SizeMismatch
-from pycontainer.layers._compression import CHUNK, compressor, decompress
+from pycontainer.errors import DigestMismatch, LayerError, SizeMismatch
+from pycontainer.layers._compression import CHUNK, compress, decompressed
 from pycontainer.layers._extractor import Extractor
 from pycontainer.layers._ownership import Ownership
+from pycontainer.layers._pipe import Abandoned, Pipe
 from pycontainer.layers._reader import TarReader
 from pycontainer.layers._writer import write_tar
 from pycontainer.oci import Compression, Descriptor, Digest, media_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pycontainer.content import BlobWriter, Readable
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerEvent", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
 
-_DEPTH: Final = 48  # chunks in a queue: 12 MiB
-_END: Final = b""
+_DEPTH: Final = 32  # chunks in a pipe: 8 MiB
+_EVENT_SECONDS: Final = 0.1
+_ENTRIES_BETWEEN_LOOKS: Final = 64  # at the clock
 
 
 @frozen
@@ -44,9 +45,13 @@ class LayerEvent:
     Attributes:
         received: Compressed bytes so far.
         unpacked: Uncompressed bytes so far.
-        entries: Entries written so far.
+        entries: Entries so far.
         seconds: Since the beginning.
         done: Whether this is the last event of the layer.
+        stages: With the last event, for how many of these seconds each stage worked or waited for
+            the outer world, not for another stage: ``receive``, ``decompress``, ``digest`` (of both
+            streams, and writing the blob), ``write`` (parsing, and writing files). The one close to
+            `seconds` is what bounds the layer.
     """
 
     received: int
@@ -54,6 +59,7 @@ class LayerEvent:
     entries: int
     seconds: float
     done: bool = False
+    stages: Mapping[str, float] = field(factory=dict)
 
 
 @frozen
@@ -61,23 +67,23 @@ class Unpacked:
     """What a layer turned out to be.
 
     Attributes:
+        diff_id: Digest of the uncompressed tar.
         digest: Of the bytes as they came.
         size: Their number.
-        diff_id: Of the uncompressed tar.
-        tar_size: Its size.
+        tar_size: Size of the tar.
         entries: How many it holds.
     """
 
+    diff_id: Digest
     digest: Digest
     size: int
-    diff_id: Digest
     tar_size: int
     entries: int
 
 
 @frozen
 class Packed:
-    """A layer that was made: its descriptor, the digest of its tar and the tar's size."""
+    """A layer that was made: its descriptor, the digest of its tar, the tar's size and entries."""
 
     descriptor: Descriptor
     diff_id: Digest
@@ -92,6 +98,7 @@ def unpack(
     compression: Compression | None = None,
     ownership: Ownership | None = None,
     whiteouts: Literal["overlay", "apply"] = "overlay",
+    userxattr: bool | None = None,
     expected: Descriptor | None = None,
     diff_id: Digest | None = None,
     blob: BlobWriter | None = None,
@@ -101,15 +108,18 @@ def unpack(
 
     Args:
         source: The layer's bytes as stored.
-        root: An empty directory. After any exception its content is worthless.
+        root: An empty directory, or with ``whiteouts="apply"`` the tree that the layer changes.
+            After any exception its content is worthless.
         compression: None to see by the first bytes.
         ownership: How owners are represented; None for what this process can do.
-        whiteouts: They become overlay's; or `root` is the tree that the layer changes and they delete
-            from it.
+        whiteouts: ``"overlay"``: they become overlay's, for a layer in a directory of its own.
+            ``"apply"``: they delete from `root` what this layer has not put there.
+        userxattr: Whether overlay's attributes are those of ordinary users, as root of a user
+            namespace needs them; None for what goes with `ownership`.
         expected: Digest and size that the bytes must have.
         diff_id: Digest that the tar must have.
-        blob: Gets every byte that comes; the caller commits it.
-        events: Called now and then from this thread.
+        blob: Gets every byte that comes; the caller commits it. Best is one that does not hash.
+        events: Called now and then from this thread, and at the end.
 
     Raises:
         DigestMismatch: The bytes, or the tar, are others.
@@ -118,33 +128,45 @@ def unpack(
         UnsafePath: An entry leads out of the root; nothing was written there.
         LayerError: The file system refuses something.
     """
-    feed = _Feed(source, compression, expected, blob)
-    begun = time.monotonic()
     ownership = ownership or Ownership.current()
-    with Extractor(root, ownership, apply=whiteouts == "apply") as extractor, feed:
-        failure: Error | None = None
+    apply = whiteouts == "apply"
+    with (
+        Extractor(root, ownership, apply=apply, userxattr=userxattr) as extractor,
+        _Feed(source, compression, expected, blob) as feed,
+    ):
+        failure: LayerError | None = None
         try:
-            told = begun
-            for entry in TarReader(feed.chunks()):
-                extractor.put(entry)
-                if events is not None and (now := time.monotonic()) - told > 0.1:
-                    told = now
-                    events(LayerEvent(feed.received, feed.unpacked, extractor.entries, now - begun))
-            extractor.finish()
+            _extract(feed, extractor, events)
         except LayerError as error:
             failure = error
         result = feed.finish(diff_id, failure, extractor.entries)
         if events is not None:
-            seconds = time.monotonic() - begun
-            events(LayerEvent(result.size, result.tar_size, result.entries, seconds, done=True))
+            events(feed.event(result.entries, done=True))
         return result
 
 
+def _extract(
+    feed: _Feed, extractor: Extractor, events: Callable[[LayerEvent], None] | None
+) -> None:
+    put = extractor.put
+    told = feed.begun
+    for entry in TarReader(feed.chunks()):
+        put(entry)
+        if events is not None and extractor.entries % _ENTRIES_BETWEEN_LOOKS == 0:
+            now = time.perf_counter()
+            if now - told >= _EVENT_SECONDS:
+                told = now
+                events(feed.event(extractor.entries))
+    extractor.finish()
+
+
 def tar_digest(source: Readable, compression: Compression | None = None) -> tuple[Digest, int]:
-    """The diff_id of a layer and its uncompressed size, without unpacking it."""
+    """The diff_id of a layer and its uncompressed size, without unpacking it.
+
+    Raises:
+        TarError: The compressed stream is damaged. The tar in it is not looked at.
+    """
     with _Feed(source, compression, None, None) as feed:
-        for _ in feed.chunks():
-            pass
         result = feed.finish(None, None, 0)
     return result.diff_id, result.tar_size
 
@@ -163,16 +185,18 @@ class _Feed:
         self._compression = compression
         self._expected = expected
         self._blob = blob
-        algorithm = expected.digest.algorithm if expected is not None else "sha256"
-        self._blob_hash = hashlib.new(algorithm)
+        self._algorithm = "sha256" if expected is None else expected.digest.algorithm
+        self._blob_hash = hashlib.new(self._algorithm)
         self._tar_hash = hashlib.sha256()
-        self._algorithm = algorithm
-        self._to_parser: queue.Queue[bytes] = queue.Queue(_DEPTH)
-        self._to_hash: queue.Queue[tuple[bool, bytes]] = queue.Queue(2 * _DEPTH)
-        self._stopped = False
-        self._error: BaseException | None = None
+        self._to_parser: Pipe[bytes] = Pipe(_DEPTH)
+        self._to_digest: Pipe[tuple[bool, bytes]] = Pipe(2 * _DEPTH)
+        self._chunks = iter(self._to_parser)
+        self._receive_seconds = 0.0
+        self._decode_seconds = 0.0
+        self.begun = time.perf_counter()
         self.received = 0
         self.unpacked = 0
+        self._failed: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._decode, name="layer-decode", daemon=True),
             threading.Thread(target=self._digest, name="layer-digest", daemon=True),
@@ -184,78 +208,112 @@ class _Feed:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stopped = True
-        while any(thread.is_alive() for thread in self._threads):
-            with contextlib.suppress(queue.Empty):
-                self._to_parser.get(timeout=0.01)
-            for thread in self._threads:
-                thread.join(0)
+        self._to_parser.abandon()
+        for thread in self._threads:
+            thread.join()
 
     def chunks(self) -> Iterator[bytes]:
-        """The uncompressed stream."""
-        while chunk := self._to_parser.get():
-            yield chunk
+        """The uncompressed stream, once."""
+        return self._chunks
 
-    def finish(self, diff_id: Digest | None, failure: Error | None, entries: int) -> Unpacked:
-        """Drain the stream, then say what it was or raise what was wrong with it.
+    def event(self, entries: int, *, done: bool = False) -> LayerEvent:
+        """How far it has come."""
+        seconds = time.perf_counter() - self.begun
+        stages: dict[str, float] = {}
+        if done:
+            parser, digest = self._to_parser, self._to_digest
+            decode = self._decode_seconds - self._receive_seconds
+            stages = {
+                "receive": self._receive_seconds,
+                "decompress": decode - parser.put_wait - digest.put_wait,
+                "digest": seconds - digest.get_wait,
+                "write": seconds - parser.get_wait,
+            }
+        return LayerEvent(self.received, self.unpacked, entries, seconds, done, stages)
+
+    def finish(self, diff_id: Digest | None, failure: LayerError | None, entries: int) -> Unpacked:
+        """Read the rest of the stream, then say what it was or raise what was wrong with it.
 
         A digest that does not fit explains all that went wrong after it, so it is what is raised.
         """
-        for _ in self.chunks():
-            pass
+        if failure is None or self._expected is not None:
+            try:
+                for _ in self._chunks:
+                    pass
+            except LayerError as error:
+                failure = failure or error
+        else:
+            self._to_parser.abandon()
         for thread in self._threads:
             thread.join()
-        error = self._error or failure
-        if error is not None and not isinstance(error, LayerError):
-            raise error
+        if self._failed is not None:
+            raise self._failed
+        if self._expected is None and failure is not None:
+            raise failure
+        return self._judge(diff_id, failure, entries)
+
+    def _judge(self, diff_id: Digest | None, failure: LayerError | None, entries: int) -> Unpacked:
         digest = Digest(self._algorithm, self._blob_hash.hexdigest())
         tar = Digest("sha256", self._tar_hash.hexdigest())
         expected = self._expected
-        if expected is not None and self.received != expected.size:
+        if expected is not None and self.received < expected.size:
             raise SizeMismatch(
                 f"layer {expected.digest} should have {expected.size} bytes, "
                 f"the source ended after {self.received}"
-            ) from error
+            ) from failure
         if expected is not None and digest != expected.digest:
             message = f"layer should be {expected.digest}, its bytes are {digest}"
-            raise DigestMismatch(message) from error
-        if error is not None:
-            raise error
+            raise DigestMismatch(message) from failure
+        if failure is not None:
+            raise failure
         if diff_id is not None and tar != diff_id:
             raise DigestMismatch(f"the tar of layer {digest} should be {diff_id}, it is {tar}")
-        return Unpacked(digest, self.received, tar, self.unpacked, entries)
+        return Unpacked(tar, digest, self.received, self.unpacked, entries)
 
     # --- the threads -------------------------------------------------------------------------
 
     def _decode(self) -> None:
+        begun = time.perf_counter()
         received = self._receive()
+        put, digest = self._to_parser.put, self._to_digest.put
+        error: BaseException | None = None
         try:
-            for chunk in decompress(received, self._compression):
+            for chunk in decompressed(received, self._compression):
                 self.unpacked += len(chunk)
-                self._to_hash.put((False, chunk))
-                self._to_parser.put(chunk)
-        except BaseException as error:
-            self._error = error
-            if isinstance(error, LayerError):
-                self._drain(received)
-        self._to_hash.put((False, _END))
-        self._to_parser.put(_END)
+                digest((False, chunk))
+                put(chunk)
+        except Abandoned:
+            pass
+        except LayerError as damage:
+            error = damage
+            self._read_on()
+        except BaseException as failure:
+            error = self._failed = failure
+        self._decode_seconds = time.perf_counter() - begun
+        self._to_digest.close()
+        self._to_parser.close(error)
 
-    def _drain(self, received: Iterator[bytes]) -> None:
-        """Read on after damage: only the whole says whether it is what was announced."""
+    def _read_on(self) -> None:
+        """After damage: only the whole says whether it is what was announced."""
+        if self._expected is None:
+            return
         try:
-            for _ in received:
+            for _ in self._receive():
                 pass
+        except Abandoned:
+            pass
         except BaseException as error:
-            self._error = error
+            self._failed = error
 
     def _receive(self) -> Iterator[bytes]:
         most = None if self._expected is None else self._expected.size
         read = self._source.read
-        while not self._stopped:
+        while True:
             # One byte past the end is asked for, so that a source that goes on is found out.
             want = CHUNK if most is None else min(CHUNK, most + 1 - self.received)
+            begun = time.perf_counter()
             data = read(want)
+            self._receive_seconds += time.perf_counter() - begun
             if not data:
                 return
             self.received += len(data)
@@ -265,18 +323,23 @@ class _Feed:
                     f"layer {self._expected.digest} should have {most} bytes, "
                     "the source goes on after them"
                 )
-            self._to_hash.put((True, data))
-            if self._blob is not None:
-                self._blob.write(data)
+            self._to_digest.put((True, data))
             yield data
 
     def _digest(self) -> None:
-        blob, tar = self._blob_hash.update, self._tar_hash.update
-        while True:
-            is_blob, data = self._to_hash.get()
-            if data is _END:
-                return
-            (blob if is_blob else tar)(data)
+        blob_update, tar_update = self._blob_hash.update, self._tar_hash.update
+        blob = self._blob
+        try:
+            for of_blob, data in self._to_digest:
+                if of_blob:
+                    blob_update(data)
+                    if blob is not None:
+                        blob.write(data)
+                else:
+                    tar_update(data)
+        except BaseException as error:
+            self._failed = error
+            self._to_digest.abandon()
 
 
 def pack(
@@ -292,26 +355,45 @@ def pack(
 
     Args:
         entries: In the order in which they shall stand.
-        blob: A writer that hashes.
+        blob: Where it goes; best is a writer that does not hash.
         compression: How the tar is compressed.
-        level: See `compressor`.
+        level: For gzip 1 to 3 (1), for zstd 1 to 22 (3).
 
     Raises:
-        LayerError: A file changed while it was read.
+        LayerError: A file cannot be read, or changed while it was.
     """
     counted = _Counted(entries)
-    codec = compressor(compression, level)
-    tar_hash = hashlib.sha256()
-    tar_size = 0
-    with _Background(codec.compress, blob.write) as compress:
+    tar_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
+    with (
+        _Stage(partial(_write_blob, blob_hash, blob)) as to_blob,
+        _Stage(lambda chunks: _forward(compress(chunks, compression, level), to_blob)) as to_codec,
+        _Stage(partial(_hash, tar_hash)) as to_hash,
+    ):
+        tar_size = 0
         for chunk in write_tar(counted):
-            compress(chunk)
-            tar_hash.update(chunk)
             tar_size += len(chunk)
-    blob.write(codec.flush())
-    digest = blob.commit()
+            to_hash.put(chunk)
+            to_codec.put(chunk)
+    digest = Digest("sha256", blob_hash.hexdigest())
+    blob.commit(digest)
     descriptor = Descriptor(media_types.oci_layer(compression), digest, blob.size)
     return Packed(descriptor, Digest("sha256", tar_hash.hexdigest()), tar_size, counted.count)
+
+
+def _write_blob(blob_hash: hashlib._Hash, blob: BlobWriter, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        blob_hash.update(chunk)
+        blob.write(chunk)
+
+
+def _forward(chunks: Iterable[bytes], to: Pipe[bytes]) -> None:
+    for chunk in chunks:
+        to.put(chunk)
+
+
+def _hash(tar_hash: hashlib._Hash, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        tar_hash.update(chunk)
 
 
 class _Counted:
@@ -325,32 +407,28 @@ class _Counted:
             yield entry
 
 
-class _Background:
-    """Compresses and writes on a thread of its own, in order; errors come out at the end."""
+class _Stage:
+    """A thread that consumes a pipe. What it raises comes out where the pipe was filled."""
 
-    def __init__(self, work: Callable[[bytes], bytes], sink: Callable[[bytes], object]) -> None:
+    def __init__(self, work: Callable[[Iterable[bytes]], None]) -> None:
         self._work = work
-        self._sink = sink
-        self._queue: queue.Queue[bytes] = queue.Queue(_DEPTH)
+        self._pipe: Pipe[bytes] = Pipe(_DEPTH)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="layer-compress", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="layer-pack", daemon=True)
 
-    def __enter__(self) -> Callable[[bytes], None]:
+    def __enter__(self) -> Pipe[bytes]:
         self._thread.start()
-        return self._queue.put
+        return self._pipe
 
-    def __exit__(self, kind: object, *rest: object) -> None:
-        self._queue.put(_END)
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._pipe.close(None if kind is None else Abandoned())
         self._thread.join()
-        if self._error is not None and kind is None:
-            raise self._error
+        if self._error is not None and (kind is None or kind is Abandoned):
+            raise self._error from None
 
     def _run(self) -> None:
-        while data := self._queue.get():
-            if self._error is not None:
-                continue
-            try:
-                if out := self._work(data):
-                    self._sink(out)
-            except BaseException as error:
-                self._error = error
+        try:
+            self._work(self._pipe)
+        except BaseException as error:
+            self._error = error
+            self._pipe.abandon()

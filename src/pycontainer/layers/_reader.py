@@ -1,12 +1,28 @@
-"""Reading tar: ustar, pax (POSIX.1-2001), GNU long names and sparse files, base-256 numbers."""
+"""Reading tar: ustar, pax (POSIX.1-2001), GNU long names and sparse files, base-256 numbers.
+
+Where readers of tar are known to differ, this one does as Go's ``archive/tar`` does, which Docker,
+containerd and umoci read layers with: so that no layer means one thing there and another here.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from zlib import adler32
 
 from pycontainer.errors import TarError
-from pycontainer.layers._entry import NO_XATTRS, Entry, Kind
+from pycontainer.layers._entry import (
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARD_LINK,
+    SYMLINK,
+    AtHand,
+    Entry,
+)
+from pycontainer.layers._pax import XATTR, parse_records, parse_time, xattrs_of
 from pycontainer.layers._sparse import SparseMap, parse_gnu_map, parse_pax_map, read_pax_1_0_map
 
 if TYPE_CHECKING:
@@ -17,26 +33,41 @@ __all__ = ["TarReader", "read_entries"]
 _BLOCK: Final = 512
 _LONGEST_EXTENSION: Final = 1 << 20  # of pax records and long names; more is an attack
 _MODE_BITS: Final = 0o7777
-_KINDS: Final = {
-    ord("0"): Kind.FILE,
-    0: Kind.FILE,
-    ord("7"): Kind.FILE,  # "contiguous" files, which nobody makes otherwise
-    ord("S"): Kind.FILE,
-    ord("1"): Kind.HARD_LINK,
-    ord("2"): Kind.SYMLINK,
-    ord("3"): Kind.CHARACTER_DEVICE,
-    ord("4"): Kind.BLOCK_DEVICE,
-    ord("5"): Kind.DIRECTORY,
-    ord("6"): Kind.FIFO,
-}
-_XATTR = "SCHILY.xattr."
+_ADLER_MODULUS: Final = 65521
 _SECOND: Final = 1_000_000_000
+_SPACE: Final = 0x20
+_SMALL: Final = 2048
+_LONGEST_DECIMAL: Final = 18  # digits
+_MOST_REMEMBERED: Final = 4096
+_KINDS: Final = {
+    ord("0"): FILE,
+    0: FILE,
+    ord("7"): FILE,  # "contiguous" files, which nobody makes otherwise
+    ord("S"): FILE,
+    ord("1"): HARD_LINK,
+    ord("2"): SYMLINK,
+    ord("3"): CHARACTER_DEVICE,
+    ord("4"): BLOCK_DEVICE,
+    ord("5"): DIRECTORY,
+    ord("6"): FIFO,
+}
+_PLAIN: Final = frozenset(b"05")
+_EMPTY: Final = frozenset((b"", b"."))
+_MOST_MAP_BLOCKS: Final = 1 << 16
+_LONG_NAME: Final = ord("L")
+_LONG_LINK: Final = ord("K")
+_PAX_GLOBAL: Final = ord("g")
+_EXTENSIONS: Final = frozenset(b"LKxXg")  # X is Solaris's x
+_GNU_SPARSE: Final = ord("S")
 
 
 def read_entries(chunks: Iterable[bytes]) -> Iterator[Entry]:
     """Read a tar stream entry by entry.
 
     A file's `Entry.content` reads from the stream: it is gone once the next entry is asked for.
+    Paths come without leading slashes, empty parts and ``.``; what ``..`` in them means is for the
+    one who uses them to refuse. Entries of unknown type are an error, as they are to the other
+    tools for layers. Nothing is read behind the two blocks of zeros that end the archive.
 
     Args:
         chunks: The uncompressed stream in pieces of any size.
@@ -53,15 +84,17 @@ class TarReader:
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._chunk = b""
+        self._view = memoryview(b"")
         self._at = 0
         self._offset = 0  # of the chunk's beginning in the stream, for errors
         self._left = 0  # bytes of the current file not yet read
         self._padding = 0
-        self._pax: dict[str, bytes] = {}
-        self._global: dict[str, bytes] = {}
+        self._serial = 0  # of the current entry
+        self._pax: dict[bytes, bytes] = {}
+        self._global: dict[bytes, bytes] = {}
         self._long_name: bytes | None = None
         self._long_link: bytes | None = None
-        self._pax_size = False
+        self._prefixes: dict[bytes, bytes] = {}  # normalised, of paths as they come
         self._identities: dict[bytes, tuple[int, int, int]] = {}
 
     # --- bytes -------------------------------------------------------------------------------
@@ -86,6 +119,7 @@ class TarReader:
     def _next_chunk(self) -> bool:
         self._offset += len(self._chunk)
         self._chunk = next(self._chunks, b"")
+        self._view = memoryview(self._chunk)
         self._at = 0
         return bool(self._chunk)
 
@@ -97,210 +131,211 @@ class TarReader:
             if size and not self._next_chunk():
                 raise self._error("the archive ends in the middle of an entry")
 
-    def _pieces(self) -> Iterator[memoryview]:
-        """The current file's bytes as views of the chunks they came in."""
+    def _content(self, serial: int) -> Iterator[memoryview]:
+        """The current file's bytes as views of the chunks they come in."""
+        if serial != self._serial:
+            raise ValueError("a file's content was asked for after the next entry")
         while self._left:
             if self._at == len(self._chunk) and not self._next_chunk():
                 raise self._error("the archive ends in the middle of a file")
             end = min(self._at + self._left, len(self._chunk))
-            view = memoryview(self._chunk)[self._at : end]
+            view = self._view[self._at : end]
+            self._left -= end - self._at
             self._at = end
-            self._left -= len(view)
             yield view
 
     # --- entries -----------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Entry]:
+        entry_of = self._entry
         while True:
-            if self._left or self._padding:
-                self._skip(self._left + self._padding)
+            skip = self._left + self._padding
+            if skip:
                 self._left = self._padding = 0
-            header = self._take(_BLOCK)
-            if len(header) < _BLOCK:
-                if header or self._pax or self._long_name is not None:
-                    raise self._error("the archive ends in the middle of a header")
-                return  # without the two zero blocks, which GNU tar accepts too
-            if not self._check(header):
-                if not any(header):
-                    if self._ends():
-                        return
-                    continue
-                raise self._error("a header's checksum is wrong")
-            entry = self._entry(header)
-            if entry is not None:
-                yield entry
-
-    def _ends(self) -> bool:
-        """After one block of zeros: the archive is over if a second follows or nothing does."""
-        second = self._take(_BLOCK)
-        if any(second):
-            raise self._error("an entry follows a block of zeros")
-        return True  # whatever is behind belongs to nobody
+                end = self._at + skip
+                if end <= len(self._chunk):
+                    self._at = end
+                else:
+                    self._skip(skip)
+            at = self._at
+            header = self._chunk[at : at + _BLOCK]
+            if len(header) == _BLOCK:
+                self._at = at + _BLOCK
+            else:
+                header = self._take(_BLOCK)
+            # The low half of Adler-32 is one plus the sum of all bytes, at the speed of C.
+            field = header[148:156]
+            total = (adler32(header) & 0xFFFF) - (adler32(field) & 0xFFFF) + 8 * _SPACE
+            try:
+                fits = (total - int(field[:6], 8)) % _ADLER_MODULUS == 0
+            except ValueError:
+                fits = False
+            if not fits and not self._check(header):
+                return
+            flag = header[156]
+            if flag in _EXTENSIONS:
+                self._extend(flag, header)
+            else:
+                self._serial += 1
+                yield entry_of(header, flag)
 
     def _check(self, header: bytes) -> bool:
-        # The low half of Adler-32 is one plus the sum of all bytes, at the speed of C.
-        total = (adler32(header[:256]) & 0xFFFF) + (adler32(header[256:]) & 0xFFFF) - 2
-        field = header[148:156]
-        try:
-            wanted = int(field.partition(b"\0")[0], 8)
-        except ValueError:
-            return False
-        return total - sum(field) + 256 == wanted
+        """Look closer at an unusual header: False if it is the archive's end.
 
-    def _entry(self, header: bytes) -> Entry | None:
-        flag = header[156]
-        size = self._number(header, 124, 136, "size")
-        if flag in b"xgLK":
-            self._extend(flag, size)
-            return None
+        Raises:
+            TarError: It is damaged.
+        """
+        if len(header) < _BLOCK or not any(header):
+            if self._pax or self._long_name is not None or self._long_link is not None:
+                raise self._error("the archive ends after an extended header")
+            if header and len(header) < _BLOCK:
+                raise self._error("the archive ends in the middle of a header")
+            # The archive ends with two blocks of zeros; without them if it just ends, and after one
+            # of them likewise.
+            if header and any(self._take(_BLOCK)):
+                raise self._error("an entry follows a block of zeros")
+            return False
+        digits = header[148:156].strip(b" \0")
+        wanted = int(digits, 8) if digits and not digits.strip(b"01234567") else -1
+        rest = header[:148] + b" " * 8 + header[156:]
+        # Some early tars summed signed characters.
+        if wanted not in (sum(rest), sum(rest) - 256 * sum(byte > 127 for byte in rest)):
+            raise self._error("a header's checksum is wrong")
+        return True
+
+    def _entry(self, header: bytes, flag: int) -> Entry:
         kind = _KINDS.get(flag)
         if kind is None:
             raise self._error(f"entries of type {chr(flag)!r} are not supported")
         identity = header[100:124]
         known = self._identities.get(identity)
         if known is None:
-            known = self._identities[identity] = (
-                self._number(header, 100, 108, "mode") & _MODE_BITS,
-                self._number(header, 108, 116, "uid"),
-                self._number(header, 116, 124, "gid"),
-            )
-        entry = Entry(
-            self._name(header),
-            kind,
-            known[0],
-            known[1],
-            known[2],
-            self._number(header, 136, 148, "mtime") * _SECOND,
-            size,
-        )
-        if kind is Kind.HARD_LINK or kind is Kind.SYMLINK:
-            entry.link = header[157:257].partition(b"\0")[0]
-            if self._long_link is not None:
-                entry.link, self._long_link = self._long_link, None
-        elif kind is Kind.CHARACTER_DEVICE or kind is Kind.BLOCK_DEVICE:
-            entry.major = self._number(header, 329, 337, "major")
-            entry.minor = self._number(header, 337, 345, "minor")
-        sparse = self._gnu_sparse(header) if flag == ord("S") else None
-        stored = entry.size
-        self._pax_size = False
-        if self._pax or self._global:
-            stored, sparse = self._apply_pax(entry, sparse)
-        self._finish(entry, stored, sparse)
+            known = self._identify(header, identity)
+        try:  # eleven digits and a terminator is what nearly everybody writes
+            size, mtime = int(header[124:135], 8), int(header[136:147], 8)
+            usual = header[135] <= _SPACE >= header[147] and size >= 0
+        except ValueError:
+            usual = False
+        if not usual:
+            size = self._number(header, 124, 136, "size")
+            mtime = self._number(header, 136, 148, "mtime")
+        if self._long_name is None:
+            end = header.find(0, 0, 100)
+            path = header[:end] if end >= 0 else header[:100]
+            if header[345] and header[257:263] == b"ustar\0":
+                path = header[345:500].partition(b"\0")[0] + b"/" + path
+        else:
+            path, self._long_name = self._long_name, None
+        entry = Entry(path, kind, known[0], known[1], known[2], mtime * _SECOND)
+        records = self._pax
+        if self._global:
+            records = {**self._global, **records}
+        if records:
+            self._pax = {}
+            size = self._apply(records, entry, size)
+        if flag in _PLAIN and not self._long_link:
+            if kind is FILE:
+                self._padding = -size & (_BLOCK - 1)
+                end = self._at + size
+                if records and (b"GNU.sparse.major" in records or b"GNU.sparse.map" in records):
+                    self._left = size
+                    self._arrange(entry, records, header, flag)
+                elif end <= len(self._chunk):
+                    entry.size = size
+                    # For little a copy is cheaper than a view.
+                    source = self._chunk if size <= _SMALL else self._view
+                    entry.content = AtHand(source[self._at : end])
+                    self._at = end
+                else:
+                    entry.size = self._left = size
+                    entry.content = partial(self._content, self._serial)
+        else:
+            self._describe(entry, records, header, flag, size)
+        lead, _, name = entry.path.rpartition(b"/")
+        prefix = self._prefixes.get(lead)
+        if prefix is None or name in _EMPTY:
+            entry.path = self._normalise(entry.path)
+        else:
+            entry.path = prefix + name
         return entry
 
-    def _finish(self, entry: Entry, stored: int, sparse: SparseMap | None) -> None:
-        """Normalise the names and arrange for the content, `stored` bytes of which follow."""
-        path = entry.path
-        if entry.kind is Kind.FILE and path.endswith(b"/"):
-            entry.kind = Kind.DIRECTORY  # pre-POSIX archives mark directories so
-        entry.path = _normalise(path)
-        if entry.kind is Kind.HARD_LINK:
-            entry.link = _normalise(entry.link)
-        if entry.kind is not Kind.FILE:
-            entry.size = 0
-            if entry.kind is Kind.HARD_LINK:
-                stored = stored if self._pax_size else 0
-            self._left, self._padding = stored, -stored % _BLOCK
-            return
-        self._left, self._padding = stored, -stored % _BLOCK
-        if sparse is not None:
-            entry.size, entry.sparse = sparse.size, sparse.pieces
-        else:
-            entry.size = stored
-        entry.content = self._pieces
+    def _describe(
+        self, entry: Entry, records: dict[bytes, bytes], header: bytes, flag: int, size: int
+    ) -> None:
+        """What plain files and directories do not have: links, device numbers, sparse maps."""
+        kind = entry.kind
+        if kind is FILE:
+            self._left, self._padding = size, -size & (_BLOCK - 1)
+            self._arrange(entry, records, header, flag)
+        elif kind is HARD_LINK or kind is SYMLINK:
+            link = records.get(b"linkpath") or self._long_link
+            entry.link = link or header[157:257].partition(b"\0")[0]
+            if b"\0" in entry.link:
+                raise self._error("the target of a link contains a zero byte")
+            if kind is HARD_LINK:
+                entry.link = self._normalise(entry.link)
+        elif kind is CHARACTER_DEVICE or kind is BLOCK_DEVICE:
+            entry.major = self._number(header, 329, 337, "major")
+            entry.minor = self._number(header, 337, 345, "minor")
+        self._long_link = None
+        # All but files have no data, whatever their size says.
 
-    def _name(self, header: bytes) -> bytes:
-        if self._long_name is not None:
-            name, self._long_name = self._long_name, None
-            return name
-        name = header[:100].partition(b"\0")[0]
-        if header[345] and header[257:263] == b"ustar\0":
-            return header[345:500].partition(b"\0")[0] + b"/" + name
-        return name
+    def _apply(self, records: dict[bytes, bytes], entry: Entry, size: int) -> int:
+        """Let pax records override a header's fields; an empty record takes one back.
 
-    def _number(self, header: bytes, start: int, end: int, what: str) -> int:
-        field = header[start:end]
-        if field[0] & 0x80:  # base-256, two's complement
-            bits = 8 * len(field) - 1
-            value = int.from_bytes(field, "big") & ((1 << bits) - 1)
-            value = value - (1 << bits) if field[0] & 0x40 else value
-        else:
-            digits = field.partition(b"\0")[0].strip()
-            try:
-                value = int(digits, 8) if digits else 0
-            except ValueError:
-                raise self._error(f"the {what} {digits!r} is not an octal number") from None
-        if value < 0 and what != "mtime":
-            raise self._error(f"the {what} is negative")
-        return value
-
-    # --- extensions --------------------------------------------------------------------------
-
-    def _extend(self, flag: int, size: int) -> None:
-        if size > _LONGEST_EXTENSION:
-            raise self._error(f"an extended header of {size} bytes")
-        data = self._take(size + -size % _BLOCK)[:size]
-        if len(data) < size:
-            raise self._error("the archive ends in an extended header")
-        if flag == ord("L"):
-            self._long_name = data.partition(b"\0")[0]
-        elif flag == ord("K"):
-            self._long_link = data.partition(b"\0")[0]
-        elif flag == ord("x"):
-            self._pax.update(self._records(data))
-        else:
-            self._global.update(self._records(data))
-
-    def _records(self, data: bytes) -> dict[str, bytes]:
-        r"""Records ``length key=value\\n``; the length counts itself."""
-        records: dict[str, bytes] = {}
-        at = 0
-        while at < len(data):
-            space = data.find(b" ", at, at + 20)
-            digits = data[at:space] if space > 0 else b""
-            end = at + int(digits) if digits.isdigit() else 0
-            if not space < end <= len(data) or data[end - 1] != 0x0A:
-                raise self._error("a pax record is malformed")
-            key, equals, value = data[space + 1 : end - 1].partition(b"=")
-            if not equals:
-                raise self._error("a pax record has no value")
-            name = key.decode("utf-8", "surrogateescape")
-            if name in ("GNU.sparse.offset", "GNU.sparse.numbytes"):
-                # Format 0.0 repeats its keys: keep all of them in order under one.
-                joined = records.get("GNU.sparse.map")
-                value = value if joined is None else joined + b"," + value
-                name = "GNU.sparse.map"
-            records[name] = value
-            at = end
-        return records
-
-    def _apply_pax(self, entry: Entry, sparse: SparseMap | None) -> tuple[int, SparseMap | None]:
-        records = {**self._global, **self._pax}
-        self._pax = {}
-        get = records.get
-        entry.path = get("path", entry.path)
-        entry.link = get("linkpath", entry.link)
-        if b"\0" in entry.path or b"\0" in entry.link:
+        Returns:
+            The size.
+        """
+        xattrs = False
+        for key, value in records.items():
+            if key.startswith(XATTR):
+                xattrs = True
+            elif not value:
+                continue
+            elif key == b"mtime":
+                try:
+                    entry.mtime_ns = parse_time(value)
+                except ValueError as error:
+                    raise self._error(f"the pax record mtime is {error}") from None
+            elif key == b"path":
+                entry.path = value
+            elif key == b"size":
+                size = self._decimal(key, value)
+            elif key == b"uid":
+                entry.uid = self._decimal(key, value)
+            elif key == b"gid":
+                entry.gid = self._decimal(key, value)
+        if b"GNU.sparse.name" in records:
+            entry.path = records[b"GNU.sparse.name"]
+        if b"\0" in entry.path:
             raise self._error("a name contains a zero byte")
-        self._pax_size = "size" in records
-        stored = self._decimal(records, "size", entry.size)
-        entry.uid = self._decimal(records, "uid", entry.uid)
-        entry.gid = self._decimal(records, "gid", entry.gid)
-        if "mtime" in records:
-            entry.mtime_ns = self._time(records["mtime"])
-        start = len(_XATTR)
-        xattrs = {key[start:]: v for key, v in records.items() if key.startswith(_XATTR)}
-        entry.xattrs = xattrs or NO_XATTRS
-        if "GNU.sparse.name" in records:
-            entry.path = records["GNU.sparse.name"]
-        if get("GNU.sparse.major") == b"1":
-            real = self._decimal(records, "GNU.sparse.realsize", stored)
-            sparse, used = read_pax_1_0_map(self._take, real, stored)
-            stored -= used
-        elif "GNU.sparse.map" in records:
-            real = self._decimal(records, "GNU.sparse.size", stored)
-            sparse = parse_pax_map(records["GNU.sparse.map"], real, stored)
-        return stored, sparse
+        if xattrs:
+            entry.xattrs = xattrs_of(records)
+        return size
+
+    def _arrange(self, entry: Entry, records: dict[bytes, bytes], header: bytes, flag: int) -> None:
+        """Say what the content is: the data that follows, or what a sparse map makes of it."""
+        if not flag and entry.path.endswith(b"/"):
+            entry.kind = DIRECTORY  # archives before POSIX mark directories so
+            return
+        sparse: SparseMap | None = None
+        try:
+            if flag == _GNU_SPARSE:
+                sparse = self._gnu_sparse(header)
+            elif records.get(b"GNU.sparse.major") == b"1":
+                real = self._real_size(records, b"GNU.sparse.realsize")
+                sparse, used = read_pax_1_0_map(self._take, real, self._left)
+                self._left -= used
+            elif b"GNU.sparse.map" in records:
+                real = self._real_size(records, b"GNU.sparse.size")
+                sparse = parse_pax_map(records[b"GNU.sparse.map"], real, self._left)
+        except ValueError as error:
+            raise self._error(str(error)) from None
+        if sparse is None:
+            entry.size = self._left
+        else:
+            entry.size, entry.sparse = sparse.size, sparse.pieces
+        entry.content = partial(self._content, self._serial)
 
     def _gnu_sparse(self, header: bytes) -> SparseMap:
         blocks = [header[386:482]]
@@ -311,34 +346,77 @@ class TarReader:
                 raise self._error("the archive ends in a sparse map")
             blocks.append(block[:504])
             more = block[504]
-        real = self._number(header, 483, 495, "real size")
-        stored = self._number(header, 124, 136, "size")
-        return parse_gnu_map(b"".join(blocks), real, stored)
+            if len(blocks) > _MOST_MAP_BLOCKS:
+                raise self._error("a sparse map is too long")
+        return parse_gnu_map(
+            b"".join(blocks), self._number(header, 483, 495, "real size"), self._left
+        )
 
-    def _decimal(self, records: dict[str, bytes], name: str, default: int) -> int:
-        text = records.get(name)
-        if text is None:
-            return default
-        if not text.isdigit() or len(text) > 20:
-            raise self._error(f"the pax record {name} is not a number: {text[:40]!r}")
+    # --- fields ------------------------------------------------------------------------------
+
+    def _identify(self, header: bytes, identity: bytes) -> tuple[int, int, int]:
+        """Mode and owners, of which few different ones occur in a layer."""
+        if len(self._identities) >= _MOST_REMEMBERED:
+            self._identities.clear()
+        known = self._identities[identity] = (
+            self._number(header, 100, 108, "mode") & _MODE_BITS,
+            self._number(header, 108, 116, "uid"),
+            self._number(header, 116, 124, "gid"),
+        )
+        return known
+
+    def _number(self, header: bytes, start: int, end: int, what: str) -> int:
+        field = header[start:end]
+        if field[0] & 0x80:  # base-256, two's complement
+            bits = 8 * len(field) - 1
+            value = int.from_bytes(field, "big") & ((1 << bits) - 1)
+            value = value - (1 << bits) if field[0] & 0x40 else value
+        else:
+            digits = field.strip(b" \0").partition(b"\0")[0]
+            if digits.strip(b"01234567"):
+                raise self._error(f"the {what} {digits!r} is not an octal number")
+            value = int(digits, 8) if digits else 0
+        if value < 0 and what != "mtime":
+            raise self._error(f"the {what} is negative")
+        if value >> 63 not in (0, -1):
+            raise self._error(f"the {what} is too large")
+        return value
+
+    def _extend(self, flag: int, header: bytes) -> None:
+        size = self._number(header, 124, 136, "size")
+        if size > _LONGEST_EXTENSION:
+            raise self._error(f"an extended header has {size} bytes")
+        data = self._take(size + -size % _BLOCK)[:size]
+        if len(data) < size:
+            raise self._error("the archive ends in an extended header")
+        if flag == _LONG_NAME:
+            self._long_name = data.partition(b"\0")[0]
+        elif flag == _LONG_LINK:
+            self._long_link = data.partition(b"\0")[0]
+        else:
+            try:
+                records = parse_records(data)
+            except ValueError as error:
+                raise self._error(str(error)) from None
+            (self._global if flag == _PAX_GLOBAL else self._pax).update(records)
+
+    def _real_size(self, records: dict[bytes, bytes], key: bytes) -> int:
+        return self._decimal(key, records[key]) if key in records else self._left
+
+    def _decimal(self, key: bytes, text: bytes) -> int:
+        if not text.isdigit() or len(text) > _LONGEST_DECIMAL:
+            raise self._error(f"the pax record {key.decode()} is not a number: {text[:40]!r}")
         return int(text)
 
-    def _time(self, text: bytes) -> int:
-        """Seconds with a fraction to nanoseconds, exactly; before 1970 too."""
-        whole, _, fraction = text.partition(b".")
-        negative = whole.startswith(b"-")
-        digits = whole.removeprefix(b"-")
-        if not digits.isdigit() or (fraction and not fraction.isdigit()) or len(digits) > 18:
-            raise self._error(f"the pax record mtime is not a time: {text[:40]!r}")
-        value = int(digits) * _SECOND + int(fraction[:9].ljust(9, b"0"))
-        return -value if negative else value
+    def _normalise(self, path: bytes) -> bytes:
+        """Drop leading slashes, empty parts and ``.``; ``..`` stays to be refused."""
+        if len(self._prefixes) >= _MOST_REMEMBERED:
+            self._prefixes.clear()
+        parts = [part for part in path.split(b"/") if part not in _EMPTY]
+        lead, _, name = path.rpartition(b"/")
+        if name not in _EMPTY:
+            self._prefixes[lead] = b"".join([part + b"/" for part in parts[:-1]])
+        return b"/".join(parts)
 
     def _error(self, what: str) -> TarError:
         return TarError(f"{what} (near byte {self._offset + self._at} of the tar stream)")
-
-
-def _normalise(path: bytes) -> bytes:
-    """Drop empty parts and ``.``; what ``..`` means is the extractor's to refuse."""
-    if b"//" in path or b"./" in path or path[-1:] in (b"/", b".") or path[:1] == b"/":
-        return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
-    return path

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pycontainer.layers._entry import KIND_OF_FORMAT, NO_XATTRS, Entry, Kind
-from pycontainer.layers._ownership import META, STASH, Meta, Ownership
+from pycontainer.errors import LayerError
+from pycontainer.layers._directories import is_whiteout, show
+from pycontainer.layers._entry import (
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    FILE,
+    HARD_LINK,
+    KIND_OF_FORMAT,
+    NO_XATTRS,
+    SYMLINK,
+    Entry,
+    Kind,
+)
+from pycontainer.layers._ownership import META, OVERLAY, STASH, Meta, Ownership, disk_mode
+from pycontainer.layers._whiteouts import OPAQUE, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -15,50 +30,68 @@ if TYPE_CHECKING:
 
 __all__ = ["read_entry", "walk_diff", "walk_tree"]
 
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHUNK: Final = 1 << 18
-_OVERLAY: Final = ("trusted.overlay.", "user.overlay.")
+# O_NONBLOCK: should a fifo have taken a file's place meanwhile, opening it must not wait.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_READ_DIRECTORY: Final = _READ | os.O_DIRECTORY
+_CHUNK: Final = 1 << 19
 _SECOND: Final = 1_000_000_000
+_OF_THE_HOST: Final = ("security.selinux", "security.ima", "security.evm")
+_MODE_BITS: Final = 0o7777
 
 
 def walk_tree(
     root: Path,
     *,
     prefix: bytes = b"",
-    ownership: Ownership = Ownership.ROOT,
+    ownership: Ownership | None = None,
     clamp: float | None = None,
     exclude: Collection[bytes] = (),
 ) -> Iterator[Entry]:
     """Read a directory as entries: itself first, then what is below, in the order of the names' bytes.
 
-    Files with several names become one file and hard links to it; sockets are left out. A file's
-    content can be read until the next entry is asked for.
+    Files with several names become one file and hard links to it; sockets are left out; holes count
+    as data. A file's content can be read until the next entry is asked for.
 
     Args:
         root: The directory.
         prefix: What the paths begin with.
-        ownership: How owners are represented there.
+        ownership: How owners are represented there; None for what this process can do.
         clamp: No time is later than this (seconds since the epoch).
         exclude: Paths, with the prefix, that are left out with all below them.
+
+    Raises:
+        LayerError: Something cannot be read, or has a name that would be a whiteout in a layer.
     """
-    return _Walk(root, ownership, clamp, exclude, diff=False).run(prefix)
+    return _Walk(root, ownership, clamp, exclude).run(prefix)
 
 
 def walk_diff(
     upper: Path,
     *,
-    ownership: Ownership = Ownership.ROOT,
+    userxattr: bool | None = None,
+    ownership: Ownership | None = None,
     clamp: float | None = None,
     exclude: Collection[bytes] = (),
 ) -> Iterator[Entry]:
     """Read the upper directory of an overlay as a layer: its whiteouts become the image-spec's.
 
-    Arguments as for `walk_tree`. The root itself is not an entry.
+    The root itself is not an entry. Overlay's own attributes are dropped.
+
+    Args:
+        upper: The directory. The overlay must be unmounted, or nobody write to it.
+        userxattr: Whether it was mounted with ``userxattr``; None for what goes with `ownership`.
+        ownership: As for `walk_tree`.
+        clamp: As for `walk_tree`.
+        exclude: As for `walk_tree`.
+
+    Raises:
+        LayerError: As for `walk_tree`; or the overlay was mounted with ``redirect_dir`` or
+            ``metacopy``, so that the directory does not hold all that was changed.
     """
-    return _Walk(upper, ownership, clamp, exclude, diff=True).run(b"")
+    return _DiffWalk(upper, ownership, clamp, exclude, userxattr).run(b"")
 
 
-def read_entry(file: Path, path: bytes, *, ownership: Ownership = Ownership.ROOT) -> Entry:
+def read_entry(file: Path, path: bytes, *, ownership: Ownership | None = None) -> Entry:
     """Read one file, directory, link or device as an entry, without what is below it.
 
     A file's content is read from `file` when it is asked for.
@@ -66,155 +99,241 @@ def read_entry(file: Path, path: bytes, *, ownership: Ownership = Ownership.ROOT
     Args:
         file: Where it is; not a socket.
         path: The path of the entry.
-        ownership: How owners are represented there.
+        ownership: As for `walk_tree`.
+
+    Raises:
+        LayerError: It cannot be read.
     """
-    return _Walk(file, ownership, None, (), diff=False).one(path)
+    return _Walk(file, ownership, None, ()).one(path)
 
 
 class _Walk:
+    """A walk over a tree, in the order of the names' bytes, without recursion."""
+
     def __init__(
         self,
         root: Path,
-        ownership: Ownership,
+        ownership: Ownership | None,
         clamp: float | None,
         exclude: Collection[bytes],
-        *,
-        diff: bool,
     ) -> None:
         self._root = root
-        self._as_user = ownership is Ownership.USER
-        self._clamp = None if clamp is None else int(clamp * _SECOND)
+        self._as_user = (ownership or Ownership.current()) is Ownership.USER
+        self._clamp = None if clamp is None else round(clamp * _SECOND)
         self._exclude = frozenset(exclude)
-        self._diff = diff
         self._names: dict[tuple[int, int], bytes] = {}
 
     def run(self, prefix: bytes) -> Iterator[Entry]:
-        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = prefix
+        above: list[tuple[int, bytes, list[bytes]]] = []
+        fd = -1
         try:
-            entry, opaque = self._directory(prefix, os.fstat(fd), fd)
-            if not self._diff:
-                yield entry
-            elif opaque:
-                yield _whiteout(b".wh..wh..opq")
-            yield from self._below(fd, prefix)
+            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            yield from self._enter(fd, path, is_root=True)
+            lead, names = path + b"/" if path else b"", _names(fd)
+            while True:
+                if not names:
+                    os.close(fd)
+                    fd = -1
+                    if not above:
+                        return
+                    fd, lead, names = above.pop()
+                    continue
+                name = names.pop()
+                path = lead + name
+                if path in self._exclude:
+                    continue
+                if name[:4] == PREFIX:
+                    raise LayerError(
+                        f"{show(path)} cannot be in a layer: its name would make it a whiteout"
+                    )
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                mode = status.st_mode
+                if stat.S_ISREG(mode):
+                    yield from self._file(fd, name, path, status)
+                elif stat.S_ISDIR(mode):
+                    above.append((fd, lead, names))
+                    fd = _open(name, _READ_DIRECTORY, fd)
+                    yield from self._enter(fd, path)
+                    lead, names = path + b"/", _names(fd)
+                elif not stat.S_ISSOCK(mode):
+                    yield self._other(fd, name, lead, status)
+        except OSError as error:
+            raise LayerError(f"cannot read {show(path)}: {error.strerror}") from error
         finally:
-            os.close(fd)
+            for held in (fd, *(entry[0] for entry in above)):
+                if held >= 0:
+                    os.close(held)
 
     def one(self, path: bytes) -> Entry:
         """The root alone, whatever it is."""
-        status = self._root.lstat()
-        kind = KIND_OF_FORMAT[stat.S_IFMT(status.st_mode)]
-        if kind not in (Kind.FILE, Kind.DIRECTORY):
-            above = os.open(self._root.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        name = os.fsencode(self._root)
+        try:
+            status = self._root.lstat()
+            if stat.S_ISSOCK(status.st_mode):
+                raise LayerError(f"{show(name)} is a socket, which layers cannot hold")
+            if not stat.S_ISREG(status.st_mode):
+                return self._unopened(name, path, status)
+            fd = _open(name, _READ, None)
             try:
-                return self._other(above, os.fsencode(self._root.name), path, status)
+                entry = self._opened(fd, path, status)
             finally:
-                os.close(above)
-        xattrs, _ = _xattrs(str(self._root))
-        entry = self._entry(path, kind, status, xattrs)
-        if entry.kind is Kind.FILE:
-            entry.size = status.st_size
-            entry.content = lambda: _read_at(self._root, status.st_size)
+                os.close(fd)
+        except OSError as error:
+            raise LayerError(f"cannot read {show(name)}: {error.strerror}") from error
+        if entry.content is not None:
+            entry.content = partial(_content_of, name, status.st_size)
         return entry
 
-    def _below(self, fd: int, path: bytes) -> Iterator[Entry]:
-        with os.scandir(fd) as found:
-            names = sorted(os.fsencode(item.name) for item in found)
-        lead = path + b"/" if path else b""
-        for name in names:
-            child = lead + name
-            if child in self._exclude:
-                continue
-            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                yield from self._subdirectory(fd, name, child, status)
-            elif stat.S_ISREG(status.st_mode):
-                yield from self._file(fd, name, child, status)
-            elif self._diff and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-                yield _whiteout(lead + b".wh." + name)
-            elif not stat.S_ISSOCK(status.st_mode):
-                yield self._other(fd, name, child, status)
-
-    def _subdirectory(
-        self, above: int, name: bytes, path: bytes, status: os.stat_result
-    ) -> Iterator[Entry]:
-        fd = os.open(name, _READ | os.O_DIRECTORY, dir_fd=above)
-        try:
-            entry, opaque = self._directory(path, status, fd)
-            yield entry
-            if opaque and self._diff:
-                yield _whiteout(path + b"/.wh..wh..opq")
-            yield from self._below(fd, path)
-        finally:
-            os.close(fd)
-
-    def _directory(self, path: bytes, status: os.stat_result, fd: int) -> tuple[Entry, bool]:
-        xattrs, opaque = _xattrs(fd)
-        return self._entry(path, Kind.DIRECTORY, status, xattrs), opaque
+    def _enter(self, fd: int, path: bytes, *, is_root: bool = False) -> Iterator[Entry]:  # noqa: ARG002
+        yield self._entry(path, DIRECTORY, os.fstat(fd), self._kept(_xattrs(fd), path))
 
     def _file(
         self, above: int, name: bytes, path: bytes, status: os.stat_result
     ) -> Iterator[Entry]:
         if status.st_nlink > 1:
-            key = (status.st_dev, status.st_ino)
-            first = self._names.setdefault(key, path)
+            first = self._names.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
-                entry = self._entry(path, Kind.HARD_LINK, status, NO_XATTRS)
+                entry = self._entry(path, HARD_LINK, status, NO_XATTRS)
                 entry.link = first
                 yield entry
                 return
-        fd = os.open(name, _READ, dir_fd=above)
+        fd = _open(name, _READ, above)
         try:
-            xattrs, _ = _xattrs(fd)
-            entry = self._entry(path, Kind.FILE, status, xattrs)
-            if entry.kind is Kind.FILE:
-                entry.size = status.st_size
-                entry.content = lambda: _read(fd, status.st_size)
-            yield entry
+            yield self._opened(fd, path, status)
         finally:
             os.close(fd)
 
-    def _other(self, above: int, name: bytes, path: bytes, status: os.stat_result) -> Entry:
+    def _opened(self, fd: int, path: bytes, status: os.stat_result) -> Entry:
+        entry = self._entry(path, FILE, status, self._kept(_xattrs(fd), path))
+        if entry.kind is FILE:
+            entry.size = status.st_size
+            entry.content = partial(_content, fd, status.st_size)
+        return entry
+
+    def _other(self, above: int, name: bytes, lead: bytes, status: os.stat_result) -> Entry:
+        return self._unopened(b"/proc/self/fd/%d/%s" % (above, name), lead + name, status)
+
+    def _unopened(self, file: bytes, path: bytes, status: os.stat_result) -> Entry:
         kind = KIND_OF_FORMAT[stat.S_IFMT(status.st_mode)]
-        entry = self._entry(path, kind, status, _xattrs_of_unopened(above, name))
-        if kind is Kind.SYMLINK:
-            entry.link = os.readlink(name, dir_fd=above)
-            entry.mode = 0o777
-        elif kind is not Kind.FIFO:
+        entry = self._entry(path, kind, status, self._kept(_xattrs(file), path))
+        if kind is SYMLINK:
+            entry.link = os.readlink(file)
+        elif kind is CHARACTER_DEVICE or kind is BLOCK_DEVICE:
             entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
         return entry
+
+    def _kept(self, xattrs: dict[str, bytes], path: bytes) -> Mapping[str, bytes]:  # noqa: ARG002
+        """The attributes without overlay's own and those that mean something to this host alone."""
+        if not xattrs:
+            return NO_XATTRS
+        return {
+            key: value
+            for key, value in xattrs.items()
+            if not key.startswith(OVERLAY) and key not in _OF_THE_HOST
+        }
 
     def _entry(
         self, path: bytes, kind: Kind, status: os.stat_result, xattrs: Mapping[str, bytes]
     ) -> Entry:
-        uid, gid = (0, 0) if self._as_user else (status.st_uid, status.st_gid)
         mtime = status.st_mtime_ns
         if self._clamp is not None and mtime > self._clamp:
             mtime = self._clamp
-        entry = Entry(path, kind, stat.S_IMODE(status.st_mode), uid, gid, mtime)
+        mode = status.st_mode & _MODE_BITS
+        if not self._as_user:
+            return Entry(path, kind, mode, status.st_uid, status.st_gid, mtime, xattrs=xattrs)
+        entry = Entry(path, kind, mode, 0, 0, mtime)
         if xattrs:
-            entry.xattrs = self._restore(entry, xattrs) if self._as_user else xattrs
+            self._restore(entry, xattrs)
         return entry
 
     @staticmethod
-    def _restore(entry: Entry, xattrs: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    def _restore(entry: Entry, xattrs: Mapping[str, bytes]) -> None:
         """Undo what unpacking as an ordinary user had to write down elsewhere."""
         meta = Meta.decode(xattrs[META]) if META in xattrs else None
         if meta is not None:
-            entry.uid, entry.gid, entry.mode = meta.uid, meta.gid, meta.mode
-            if meta.kind is not None:
-                entry.kind, entry.major, entry.minor = meta.kind, meta.major, meta.minor
-        return {
+            entry.uid, entry.gid = meta.uid, meta.gid
+            kept_mode = disk_mode(meta.mode, directory=entry.kind is DIRECTORY)
+            if meta.device is not None and entry.kind is FILE:
+                entry.kind, entry.major, entry.minor = meta.device, meta.major, meta.minor
+                entry.mode = meta.mode
+            elif entry.mode == kept_mode:  # else somebody has changed it since
+                entry.mode = meta.mode
+        entry.xattrs = {
             key.removeprefix(STASH): value for key, value in xattrs.items() if key != META
-        } or NO_XATTRS
+        }
+
+
+class _DiffWalk(_Walk):
+    def __init__(
+        self,
+        root: Path,
+        ownership: Ownership | None,
+        clamp: float | None,
+        exclude: Collection[bytes],
+        userxattr: bool | None,
+    ) -> None:
+        super().__init__(root, ownership, clamp, exclude)
+        user = self._as_user if userxattr is None else userxattr
+        self._overlay = OVERLAY[1] if user else OVERLAY[0]
+
+    def _enter(self, fd: int, path: bytes, *, is_root: bool = False) -> Iterator[Entry]:
+        xattrs = _xattrs(fd)
+        if not is_root:
+            yield self._entry(path, DIRECTORY, os.fstat(fd), self._kept(xattrs, path))
+        if xattrs.get(self._overlay + "opaque") == b"y":
+            yield _whiteout(path + b"/" + OPAQUE if path else OPAQUE)
+
+    def _opened(self, fd: int, path: bytes, status: os.stat_result) -> Entry:
+        entry = super()._opened(fd, path, status)
+        if status.st_size or self._overlay + "whiteout" not in _xattrs(fd):
+            return entry
+        # Other tools make whiteouts of this kind, the kernel reads both.
+        lead, slash, name = path.rpartition(b"/")
+        return _whiteout(lead + slash + PREFIX + name)
+
+    def _other(self, above: int, name: bytes, lead: bytes, status: os.stat_result) -> Entry:
+        if is_whiteout(status):
+            return _whiteout(lead + PREFIX + name)
+        return super()._other(above, name, lead, status)
+
+    def _kept(self, xattrs: dict[str, bytes], path: bytes) -> Mapping[str, bytes]:
+        for feature in ("redirect", "metacopy"):
+            if self._overlay + feature in xattrs:
+                raise LayerError(
+                    f"{show(path)} is changed in a way that only the mounted overlay shows",
+                    remedy="mount it with redirect_dir=off,metacopy=off",
+                )
+        return super()._kept(xattrs, path)
 
 
 def _whiteout(path: bytes) -> Entry:
-    return Entry(path, Kind.FILE, 0o600, content=lambda: iter(()))
+    return Entry(path, FILE, 0o600)
 
 
-def _read(fd: int, size: int) -> Iterator[bytes]:
-    """The bytes of a file from its beginning; a file that shrinks or grows is noticed by the writer."""
+def _names(fd: int) -> list[bytes]:
+    """What is in a directory, the last first, to be taken from the end."""
+    return sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+
+
+def _open(name: bytes, flags: int, above: int | None) -> int:
+    """Open for reading; an owner who may not gets leave for that moment."""
+    try:
+        return os.open(name, flags, dir_fd=above)
+    except PermissionError:
+        status = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
+            raise
+        mode = status.st_mode & _MODE_BITS
+        os.chmod(name, mode | 0o500, dir_fd=above)
+        try:
+            return os.open(name, flags, dir_fd=above)
+        finally:
+            os.chmod(name, mode, dir_fd=above)
+
+
+def _content(fd: int, size: int) -> Iterator[bytes]:
+    """The bytes of a file from its beginning; what the writer gets too few of is noticed there."""
     at = 0
     while at < size:
         piece = os.pread(fd, min(_CHUNK, size - at), at)
@@ -224,32 +343,24 @@ def _read(fd: int, size: int) -> Iterator[bytes]:
         yield piece
 
 
-def _read_at(file: Path, size: int) -> Iterator[bytes]:
-    fd = os.open(file, _READ)
+def _content_of(file: bytes, size: int) -> Iterator[bytes]:
     try:
-        yield from _read(fd, size)
-    finally:
-        os.close(fd)
+        fd = _open(file, _READ, None)
+        try:
+            yield from _content(fd, size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise LayerError(f"cannot read {show(file)}: {error.strerror}") from error
 
 
-def _xattrs(target: int | str) -> tuple[Mapping[str, bytes], bool]:
-    """Extended attributes without overlay's own and the host's security labels; and opaqueness."""
+def _xattrs(target: int | bytes) -> dict[str, bytes]:
+    """All extended attributes, in the order of their names."""
+    follow = isinstance(target, int)
     try:
-        keys = os.listxattr(target, follow_symlinks=not isinstance(target, str))
+        keys = os.listxattr(target, follow_symlinks=follow)
     except OSError:  # the file system has none
-        return NO_XATTRS, False
+        return {}
     if not keys:
-        return NO_XATTRS, False
-    found: dict[str, bytes] = {}
-    opaque = False
-    for key in sorted(keys):
-        if key.startswith(_OVERLAY):
-            opaque = opaque or key.endswith(".opaque")
-        elif key not in ("security.selinux", "security.ima", "security.evm"):
-            found[key] = os.getxattr(target, key, follow_symlinks=not isinstance(target, str))
-    return found or NO_XATTRS, opaque
-
-
-def _xattrs_of_unopened(above: int, name: bytes) -> Mapping[str, bytes]:
-    found, _ = _xattrs(f"/proc/self/fd/{above}/{os.fsdecode(name)}")
-    return found
+        return {}
+    return {key: os.getxattr(target, key, follow_symlinks=follow) for key in sorted(keys)}

@@ -6,175 +6,189 @@ from typing import TYPE_CHECKING, Final
 from zlib import adler32
 
 from pycontainer.errors import LayerError
-from pycontainer.layers._entry import Entry, Kind
+from pycontainer.layers._compression import regroup
+from pycontainer.layers._entry import BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, FILE, Entry
+from pycontainer.layers._pax import decimal_time, encode_records, xattr_key
+from pycontainer.layers._sparse import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["write_tar"]
 
 _BLOCK: Final = 512
+_CHUNK: Final = 1 << 19
 _ZEROS: Final = bytes(1024)
-_CHUNK: Final = 1 << 18
+_HOLE: Final = bytes(1 << 16)
+_NAME: Final = 100
+_PREFIX: Final = 155
 _OCTAL_7: Final = 0o7777777
 _OCTAL_11: Final = 0o77777777777
 _SECOND: Final = 1_000_000_000
-_MAGIC: Final = b"ustar\x0000" + bytes(64)  # magic, version, and no names of owner and group
-_PAX_NAME: Final = b"PaxHeaders.0/entry"
+_MODE_BITS: Final = 0o7777
+_NO_LINK: Final = bytes(_NAME)
+# Magic and version, no names of owner and group, no device, no prefix.
+_TAIL: Final = b"ustar\x0000" + bytes(64) + b"0000000\x000000000\0" + bytes(167)
+_PREFIX_AT: Final = 345
+_DEVICE_AT: Final = 329
+_DEVICES: Final = (CHARACTER_DEVICE, BLOCK_DEVICE)
 
 
 def write_tar(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """Make a tar stream of entries, in pieces of about 256 KiB.
+    """Make a tar stream of entries, in pieces of 512 KiB.
 
-    Times become whole seconds where they are that, else pax records; owner names, access and change
-    times are left out.
+    Owner names, access and change times are left out, holes of sparse files are written as zeros
+    (other tools read those everywhere, the sparse formats they do not), times have all their digits.
 
     Raises:
         LayerError: A file gave more or fewer bytes than its size.
+        ValueError: An entry has what tar cannot express: a zero byte in a name, a negative number.
     """
-    pending: list[bytes] = []
-    size = 0
+    return regroup(_pieces(entries), _CHUNK)
+
+
+def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | memoryview]:
     for entry in entries:
-        header = _header(entry)
-        pending.append(header)
-        size += len(header)
-        if entry.kind is Kind.FILE and entry.size:
+        yield _header(entry)
+        size = entry.size
+        if size and entry.kind is FILE:
+            assert entry.content is not None, "a file of more than no bytes has content"
+            content = entry.content()
             given = 0
-            for piece in _contents(entry):
+            for piece in content if entry.sparse is None else _filled(entry, content):
                 given += len(piece)
-                pending.append(bytes(piece) if isinstance(piece, memoryview) else piece)
-                size += len(piece)
-                if size >= _CHUNK:
-                    yield b"".join(pending)
-                    pending, size = [], 0
-            if given != entry.size:
+                yield piece
+            if given != size:
                 raise LayerError(
-                    f"{entry.path!r} changed while it was read: {entry.size} bytes became {given}"
+                    f"{entry.path!r} changed while it was read: {size} bytes became {given}"
                 )
-            padding = -given % _BLOCK
-            pending.append(_ZEROS[:padding])
-            size += padding
-    pending.append(_ZEROS)
-    yield b"".join(pending)
+            padding = -size & (_BLOCK - 1)
+            if padding:
+                yield _ZEROS[:padding]
+    yield _ZEROS
 
 
-def _contents(entry: Entry) -> Iterator[bytes | memoryview]:
-    """A file's bytes, holes filled in: that other tools read everywhere, the sparse formats not."""
-    assert entry.content is not None
-    if entry.sparse is None:
-        yield from entry.content()
-        return
+def _filled(entry: Entry, content: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """A sparse file's bytes with its holes."""
     at = 0
-    pieces = iter(entry.sparse)
-    offset, left = 0, 0
-    for data in entry.content():
-        view = memoryview(data)
-        while view:
-            while not left:
-                offset, left = next(pieces)
-            yield from _holes(offset - at)
-            piece = view[:left]
-            yield piece
-            view, left, offset = view[len(piece) :], left - len(piece), offset + len(piece)
-            at = offset
-    yield from _holes(entry.size - at)
+    for offset, view in placed(entry.sparse or (), content):
+        yield from _zeros(offset - at)
+        yield view
+        at = offset + len(view)
+    yield from _zeros(entry.size - at)
 
 
-def _holes(size: int) -> Iterator[bytes]:
+def _zeros(size: int) -> Iterator[bytes]:
     while size > 0:
-        yield bytes(min(size, _CHUNK))
-        size -= _CHUNK
+        yield _HOLE[:size]
+        size -= len(_HOLE)
 
 
 def _header(entry: Entry) -> bytes:
-    pax: dict[str, bytes] = {}
+    kind = entry.kind
     name = entry.path or b"."
-    if entry.kind is Kind.DIRECTORY:
+    if kind is DIRECTORY:
         name += b"/"
-    prefix = b""
-    if len(name) > 100:
+    size = entry.size if kind is FILE else 0
+    seconds, rest = divmod(entry.mtime_ns, _SECOND)
+    if (
+        rest
+        or entry.xattrs
+        or entry.link
+        or len(name) > _NAME
+        or kind in _DEVICES
+        or not (0 <= seconds <= _OCTAL_11 and size <= _OCTAL_11)
+        or not (0 <= entry.uid <= _OCTAL_7 and 0 <= entry.gid <= _OCTAL_7)
+        or b"\0" in name
+    ):
+        return _full_header(entry, name, size)
+    mode = entry.mode & _MODE_BITS
+    return _block(name, mode, entry.uid, entry.gid, size, seconds, kind._value_, _NO_LINK, _TAIL)
+
+
+def _full_header(entry: Entry, name: bytes, size: int) -> bytes:
+    if b"\0" in name or b"\0" in entry.link:
+        raise ValueError(f"a zero byte in {entry.path!r} or its link {entry.link!r}")
+    if min(entry.uid, entry.gid, size, entry.major, entry.minor) < 0:
+        raise ValueError(f"a negative number in {entry!r}")
+    pax = {xattr_key(key): value for key, value in entry.xattrs.items()}
+    tail = _TAIL
+    if len(name) > _NAME:
         prefix, name = _split(name, pax)
+        tail = tail[: _PREFIX_AT - 257] + prefix.ljust(167, b"\0")
     link = entry.link
-    if len(link) > 100:
-        pax["linkpath"] = link
-        link = link[:100]
-    uid = _fit(entry.uid, _OCTAL_7, "uid", pax)
-    gid = _fit(entry.gid, _OCTAL_7, "gid", pax)
-    size = _fit(entry.size, _OCTAL_11, "size", pax)
+    if len(link) > _NAME:
+        pax[b"linkpath"], link = link, link[:_NAME]
+    uid = _fit(entry.uid, _OCTAL_7, b"uid", pax)
+    gid = _fit(entry.gid, _OCTAL_7, b"gid", pax)
+    size = _fit(size, _OCTAL_11, b"size", pax)
     seconds, rest = divmod(entry.mtime_ns, _SECOND)
     if rest or not 0 <= seconds <= _OCTAL_11:
-        pax["mtime"] = _decimal_time(entry.mtime_ns)
+        pax[b"mtime"] = decimal_time(entry.mtime_ns)
         seconds = min(max(seconds, 0), _OCTAL_11)
-    for key, value in entry.xattrs.items():
-        pax["SCHILY.xattr." + key] = value
-    header = _block(
-        name, entry.kind.value, entry.mode, uid, gid, size, seconds, link, entry, prefix
+    if entry.kind in _DEVICES:
+        if max(entry.major, entry.minor) > _OCTAL_7:
+            raise ValueError(f"tar cannot express the device numbers of {entry!r}")
+        device = b"%07o\0%07o\0" % (entry.major, entry.minor)
+        tail = tail[: _DEVICE_AT - 257] + device + tail[_PREFIX_AT - 257 :]
+    block = _block(
+        name,
+        entry.mode & _MODE_BITS,
+        uid,
+        gid,
+        size,
+        seconds,
+        entry.kind._value_,
+        link.ljust(_NAME, b"\0"),
+        tail,
     )
-    return _pax_header(pax) + header if pax else header
+    return _pax_header(pax) + block if pax else block
 
 
-def _split(name: bytes, pax: dict[str, bytes]) -> tuple[bytes, bytes]:
+def _split(name: bytes, pax: dict[bytes, bytes]) -> tuple[bytes, bytes]:
     """Put a long name into ustar's prefix and name if it has a slash in the right place."""
-    slash = name.rfind(b"/", 0, min(156, len(name) - 1))
-    if slash > 0 and len(name) - slash - 1 <= 100:
+    slash = name.rfind(b"/", 0, min(_PREFIX + 1, len(name) - 1))
+    if slash > 0 and len(name) - slash - 1 <= _NAME:
         return name[:slash], name[slash + 1 :]
-    pax["path"] = name
-    return b"", name[:100]
+    pax[b"path"] = name
+    return b"", name[:_NAME]
 
 
-def _fit(value: int, most: int, key: str, pax: dict[str, bytes]) -> int:
+def _fit(value: int, most: int, key: bytes, pax: dict[bytes, bytes]) -> int:
     if value <= most:
         return value
     pax[key] = b"%d" % value
     return 0
 
 
-def _decimal_time(nanoseconds: int) -> bytes:
-    sign = b"-" if nanoseconds < 0 else b""
-    whole, rest = divmod(abs(nanoseconds), _SECOND)
-    return b"%s%d" % (sign, whole) + (b".%09d" % rest).rstrip(b"0").rstrip(b".")
-
-
 def _block(
     name: bytes,
-    flag: bytes,
     mode: int,
     uid: int,
     gid: int,
     size: int,
     seconds: int,
+    flag: bytes,
     link: bytes,
-    entry: Entry | None = None,
-    prefix: bytes = b"",
+    tail: bytes,
 ) -> bytes:
-    major, minor = (entry.major, entry.minor) if entry is not None else (0, 0)
-    block = b"".join(
-        (
-            name.ljust(100, b"\0"),
-            b"%07o\0%07o\0%07o\0%011o\0%011o\0        " % (mode, uid, gid, size, seconds),
-            flag,
-            link.ljust(100, b"\0"),
-            _MAGIC,
-            b"%07o\0%07o\0" % (major, minor),
-            prefix.ljust(167, b"\0"),
-        )
+    block = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0        %s%s%s" % (
+        name.ljust(_NAME, b"\0"),
+        mode,
+        uid,
+        gid,
+        size,
+        seconds,
+        flag,
+        link,
+        tail,
     )
+    # The low half of Adler-32 is one plus the sum of all bytes, as long as that stays below 65521.
     total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
     return b"%s%06o\0 %s" % (block[:148], total, block[156:])
 
 
-def _pax_header(records: Mapping[str, bytes]) -> bytes:
-    body = b"".join(
-        _record(key.encode("utf-8", "surrogateescape"), records[key]) for key in sorted(records)
-    )
-    header = _block(_PAX_NAME, b"x", 0o644, 0, 0, len(body), 0, b"")
+def _pax_header(records: dict[bytes, bytes]) -> bytes:
+    body = encode_records(records)
+    header = _block(b"PaxHeaders.0/entry", 0o644, 0, 0, len(body), 0, b"x", _NO_LINK, _TAIL)
     return header + body + _ZEROS[: -len(body) % _BLOCK]
-
-
-def _record(key: bytes, value: bytes) -> bytes:
-    r"""``length key=value\\n``, where the length counts its own digits."""
-    rest = len(key) + len(value) + 3
-    length = rest + len(str(rest))
-    if len(str(length)) + rest != length:
-        length = rest + len(str(length))
-    return b"%d %s=%s\n" % (length, key, value)
