@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from attrs import field, frozen
 
 from pycontainer.content import Store
 from pycontainer.errors import ImageError, ImageInUse, ImageNotFound, InvalidReference
-from pycontainer.images import _create, _names, _transfer
+from pycontainer.images import _create, _files, _names, _transfer
+from pycontainer.images._files import Format
 from pycontainer.images._progress import Progress, one_at_a_time
 from pycontainer.oci import Descriptor, Digest, ImageConfig, Manifest, Platform, Reference
 from pycontainer.registry import Client
@@ -145,6 +146,9 @@ class Image:
     ) -> Self:
         """Bring an image from its registry, its layers in parallel, and unpack them.
 
+        After a failure the image is not there. Layers that were complete and right by then are kept
+        for another try until the next `Store.collect`; of a wrong one nothing is.
+
         Args:
             name: Its reference.
             platform: Which of several, such as ``linux/arm64``; None for this machine's.
@@ -157,8 +161,8 @@ class Image:
         Raises:
             RegistryError: The registry has no such image, cannot be reached or refuses.
             PlatformNotFound: It has none for that platform.
-            ContentError: What it sends is not what it announced. Nothing of it is kept.
-            LayerError: A layer is unsound. Nothing of it is kept.
+            ContentError: What it sends is not what it announced.
+            LayerError: A layer is unsound.
         """
         store = store or Store.default()
         reference = Reference.parse(name) if isinstance(name, str) else name
@@ -176,6 +180,55 @@ class Image:
                 client, reference, store, platform=wanted, progress=one_at_a_time(progress)
             )
         return cls.get(reference, store=store)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        platform: str | Platform | None = None,
+        store: Store | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Self, ...]:
+        """Bring the images of a file or directory into a store, and unpack their layers.
+
+        Args:
+            path: An OCI layout, the tar of one, or what ``docker save`` writes (of any age); a tar
+                may be compressed by gzip, zstd, xz or bzip2.
+            platform: The only one that is wanted of several; None for this machine's of an image
+                that is there for several.
+            store: Where to; left out, the default store.
+            progress: Called with events, one at a time.
+
+        Returns:
+            The images under the names they have there; those without stay unnamed.
+
+        Raises:
+            ImageError: It is none of these, or holds no image.
+            SpecError: A document in it is damaged.
+            ContentError: A blob is not what it should be.
+            LayerError: The tar is damaged, or a layer unsound.
+        """
+        store = store or Store.default()
+        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        loaded = _files.load(store, Path(path), platform=wanted, progress=one_at_a_time(progress))
+        return tuple(cls._made(store, manifest, names) for manifest, names in loaded)
+
+    def save(self, path: str | os.PathLike[str], *, format: Format = "oci-archive") -> None:  # noqa: A002
+        """Write the image to a file or directory. The same image gives the same bytes.
+
+        Args:
+            path: Where to; a file is replaced, an OCI layout gets the image in addition.
+            format: ``oci-archive`` (a tar), ``oci-layout`` (a directory) or ``docker-archive``, which
+                every ``docker load`` reads.
+
+        Raises:
+            ImageError: It cannot be written there.
+            ContentError: A stored blob is missing or damaged.
+        """
+        if format not in get_args(Format):
+            raise ValueError(f"unknown format {format!r}: one of {', '.join(get_args(Format))}")
+        _files.save(self.store, self.manifest, self.config, self.reference, Path(path), format)
 
     @classmethod
     def import_rootfs(

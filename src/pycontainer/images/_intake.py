@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pycontainer.content import VerifiedReader
-from pycontainer.errors import ImageError, PlatformNotFound, SpecError
+from pycontainer.errors import ImageError, PlatformNotFound, SpecError, TarError, UnsafePath
 from pycontainer.images import _names
 from pycontainer.images._parallel import for_each
 from pycontainer.images._progress import (
@@ -103,7 +103,7 @@ def _read_config(manifest: Manifest, source: BlobSource) -> ImageConfig:
                 remedy="this is an artifact or an encrypted image, not one that can be run",
             )
     with source.open(descriptor) as stream:
-        data = _read_all(VerifiedReader(stream, descriptor))
+        data = VerifiedReader(stream, descriptor).read()
     config = ImageConfig.parse(data, media_type=descriptor.media_type)
     if len(config.diff_ids) != len(manifest.layers):
         raise SpecError(
@@ -112,13 +112,6 @@ def _read_config(manifest: Manifest, source: BlobSource) -> ImageConfig:
             path="rootfs.diff_ids",
         )
     return config
-
-
-def _read_all(reader: VerifiedReader) -> bytes:
-    parts = []
-    while part := reader.read(_CHUNK):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _take_layer(
@@ -135,7 +128,11 @@ def _take_layer(
 
     progress(LayerStarted(layer))
     if has_blob:
-        ensure_layer(store, layer, diff_id, events=tell)
+        try:
+            ensure_layer(store, layer, diff_id, events=tell)
+        except (TarError, UnsafePath):
+            store.blobs.delete(layer.digest)  # of no use for any image
+            raise
     else:
         with source.open(layer) as stream:
             if is_unpacked:  # of another compression of the same tar
