@@ -540,6 +540,11 @@ class TestServing:
         with pytest.raises(RegistryError, match="cannot serve a registry at"):
             serve(tmp_path, address=(host, int(port)))
 
+    def test_no_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(RegistryError, match="cannot serve a registry from .*Not a directory"):
+            serve(tmp_path / "file")
+
     def test_without_tornado(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in [name for name in sys.modules if name.startswith("pycontainer.registry._h")]:
             monkeypatch.delitem(sys.modules, name)

@@ -35,12 +35,16 @@ def serve(
         address: Where to listen; port 0 takes a free one.
 
     Raises:
-        RegistryError: The address cannot be listened at.
+        RegistryError: The address cannot be listened at, or the directory cannot be written.
         UnsupportedFeature: Tornado is not installed (the extra ``server``).
     """
+    try:
+        storage = FileStorage(Path(path))
+    except OSError as error:
+        raise RegistryError(f"cannot serve a registry from {path}: {error.strerror}") from error
     sock = _listen(address)
     try:
-        return RegistryServer(FileStorage(Path(path)), sock)
+        return RegistryServer(storage, sock)
     except BaseException:
         sock.close()
         raise
