@@ -542,7 +542,7 @@ class TestServing:
 
     def test_no_directory(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(RegistryError, match="cannot serve a registry from .*Not a directory"):
+        with pytest.raises(RegistryError, match="cannot serve a registry from"):
             serve(tmp_path / "file")
 
     def test_without_tornado(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
