@@ -14,7 +14,10 @@ def main() -> None:
         source.mkdir()
         (source / "hello.py").write_text("import sys; print('Hello,', sys.argv[1])\n")
 
-        with pc.Store.open(Path(place, "here")) as here, pc.Store.open(Path(place, "there")) as there:
+        with (
+            pc.Store.open(Path(place, "here")) as here,
+            pc.Store.open(Path(place, "there")) as there,
+        ):
             base = pc.Image.from_interpreter(store=here)
             image = (
                 pc.Builder(base, context=place)

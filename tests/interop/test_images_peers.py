@@ -35,7 +35,7 @@ def other_store(tmp_path: Path) -> Iterator[Store]:
 
 
 def _manifest_digest(place: str) -> str:
-    return json.loads(skopeo("inspect", place))["Digest"]
+    return str(json.loads(skopeo("inspect", place))["Digest"])
 
 
 def _mounted_picture(image: Image, directory: Path) -> dict[str, object]:

@@ -41,7 +41,7 @@ def push(client: Client, repository: str, tag: str, image: Layout) -> Manifest:
     manifest = Manifest.parse(image.manifest)
     for part in (manifest.config, *manifest.layers):
         path = image.blob_path(str(part.digest))
-        assert client.push_blob(repository, part, partial(open, path, "rb"))
+        assert client.push_blob(repository, part, partial(Path.open, path, "rb"))
     digest = client.put_manifest(repository, tag, image.manifest, manifest.media_type)
     assert digest == manifest.digest
     return manifest
