@@ -37,11 +37,15 @@ def server(tmp_path: Path) -> Iterator[RegistryServer]:
         yield server
 
 
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
 def push(client: Client, repository: str, tag: str, image: Layout) -> Manifest:
     manifest = Manifest.parse(image.manifest)
     for part in (manifest.config, *manifest.layers):
         path = image.blob_path(str(part.digest))
-        assert client.push_blob(repository, part, partial(Path.open, path, "rb"))
+        assert client.push_blob(repository, part, partial(_open, path))
     digest = client.put_manifest(repository, tag, image.manifest, manifest.media_type)
     assert digest == manifest.digest
     return manifest
