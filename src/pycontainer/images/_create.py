@@ -12,7 +12,7 @@ from pycontainer.images import _names
 from pycontainer.images._intake import link_image
 from pycontainer.images._interpreter import Interpreter, container_config, gather
 from pycontainer.images._parallel import for_each
-from pycontainer.layers import Ownership, decompress, pack, read_entries, walk_tree
+from pycontainer.layers import decompress, pack, read_entries, walk_tree
 from pycontainer.oci import (
     Compression,
     ContainerConfig,
@@ -121,8 +121,7 @@ def import_rootfs(
     try:
         with ExitStack() as stack:
             if path.is_dir():
-                # As root with the owners that are there; else root owns all, as in a user's containers.
-                entries = walk_tree(path, ownership=Ownership.current())
+                entries = walk_tree(path)
             else:
                 entries = read_entries(read_chunks(stack.enter_context(path.open("rb"))))
             return image_of_entries(

@@ -27,7 +27,7 @@ def copy_layers(layers: Sequence[Path], target: Path) -> None:
     ownership = Ownership.current()
     for layer in layers:
         with Extractor(target, ownership, apply=True) as extractor:
-            for entry in walk_diff(layer, ownership=ownership):
+            for entry in walk_diff(layer):
                 extractor.put(entry)
             extractor.finish()
 
@@ -54,8 +54,7 @@ def copy_changes(
     changes.compare()
     wanted, gone = changes.wanted(), changes.gone
     yield from gone.get(b"", ())
-    ownership = Ownership.current()
-    for entry in walk_tree(copy, ownership=ownership, clamp=clamp, exclude=exclude):
+    for entry in walk_tree(copy, clamp=clamp, exclude=exclude):
         if entry.path and entry.path in wanted:
             yield entry
             if entry.kind is Kind.DIRECTORY:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pycontainer._linux import overlay
+from pycontainer.layers import Ownership
 
 if TYPE_CHECKING:
     from pycontainer.content import Store
@@ -55,8 +56,9 @@ def _try_overlay(store: Store) -> str:
         lower, upper, work = map(str, places)
         if os.geteuid() != 0:
             return _try_as_user(lower, upper, work)
+        userxattr = Ownership.current().userxattr  # root, but of a user namespace
         try:
-            os.close(overlay.detached([lower], upper, work))
+            os.close(overlay.detached([lower], upper, work, userxattr=userxattr))
         except OSError as error:
             return str(error)
         return ""

@@ -89,7 +89,7 @@ class Snapshot:
         if self.plan.upper is None:
             return iter(())
         return walk_diff(
-            Path(self.plan.upper), ownership=Ownership.current(), clamp=clamp, exclude=exclude
+            Path(self.plan.upper), userxattr=self.plan.userxattr, clamp=clamp, exclude=exclude
         )
 
     def diff(
@@ -207,7 +207,7 @@ def _prepare_overlay(
         lowers=tuple(lowers),
         upper=None if upper is None else str(upper),
         work=None if work is None else str(work),
-        userxattr=os.geteuid() != 0,
+        userxattr=Ownership.current().userxattr,
         volatile=volatile and writable,
         readonly=not writable,
     )
@@ -250,7 +250,7 @@ def _describe_root(path: Path, layers: Sequence[Path]) -> None:
         status = layer.stat()
         if not is_described(status):
             continue
-        if os.geteuid() == 0:
+        if Ownership.current() is Ownership.ROOT:
             os.chown(path, status.st_uid, status.st_gid)
         path.chmod(status.st_mode & 0o7777)
         for key in os.listxattr(layer):

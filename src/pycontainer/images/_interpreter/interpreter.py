@@ -147,7 +147,8 @@ class _Gathering:
     def _add_module_file(self, file: Path, path: str | None) -> None:
         """Put in a file of a library, at its own place or at `path`."""
         if path is None:
-            path = self._tree.add_host_file(file)
+            path = str(file)
+            self._tree.add_host_file(file)
         else:
             self._tree.add_file(path, file, 0o755 if os.access(file, os.X_OK) else 0o644)
         if path.endswith(".py"):

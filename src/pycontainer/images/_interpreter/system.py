@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,11 +27,20 @@ _DIRECTORIES: Final = {
     "/sys": 0o555,
     "/tmp": 0o1777,  # noqa: S108  (of the image)
     "/usr": 0o755,
+    "/usr/bin": 0o755,
+    "/usr/lib": 0o755,
     "/usr/local": 0o755,
     "/usr/local/bin": 0o755,
+    "/usr/sbin": 0o755,
     "/var": 0o755,
     "/var/tmp": 0o1777,  # noqa: S108
 }
+_MERGED: Final = (
+    "/bin",
+    "/lib",
+    "/lib64",
+    "/sbin",
+)  # symlinks below /usr, where the host has it so
 _FILES: Final = {
     "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
     "/etc/hostname": "localhost\n",
@@ -57,6 +67,9 @@ def add_skeleton(tree: FileTree) -> None:
 
     Those that the tree has already, a symlink such as ``/bin`` perhaps, stay.
     """
+    for path in _MERGED:
+        if path not in tree and Path(path).is_symlink():
+            tree.add_link(path, os.readlink(path))
     for path, mode in _DIRECTORIES.items():
         if path not in tree or mode != 0o755:
             tree.add_directory(path, mode)
