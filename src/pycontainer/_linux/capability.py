@@ -74,14 +74,13 @@ def mask(names: tuple[str, ...] | list[str]) -> int:
 
 def drop_bounding(keep: int) -> None:
     """Take every capability outside the mask `keep` from the bounding set, for good."""
-    for number in range(64):
-        if keep >> number & 1:
-            continue
-        try:
-            syscall(NUMBERS["prctl"], _PR_CAPBSET_DROP, number, what=f"drop capability {number}")
-        except OSError as error:
-            if error.errno == _EINVAL:  # past the kernel's last one
-                return
+    prctl = NUMBERS["prctl"]
+    try:
+        for number in range(64):
+            if not keep >> number & 1:
+                syscall(prctl, _PR_CAPBSET_DROP, number, what="drop a capability")
+    except OSError as error:
+        if error.errno != _EINVAL:  # that is past the kernel's last one
             raise
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal
 import _socket
+import gc
 import os
 import sys
 
@@ -41,6 +42,9 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
     except OSError as error:
         wire.send(channel, "refused", error.errno or 0, str(error))
         os._exit(1)
+    # A collection would write to every object, and so copy every page that children share.
+    gc.disable()
+    gc.freeze()
     wire.send(channel, "ready", os.getpid())
     while (received := wire.receive_request(channel)) is not None:
         request, fds = received
