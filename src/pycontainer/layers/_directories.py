@@ -80,11 +80,15 @@ class Directories:
         """
         return self._known.get(path) or self._find(path)
 
-    def add(self, path: bytes, fd: int) -> Place:
-        """Remember a descriptor of a directory, given its path without symlinks."""
-        self._make_room(self.root)
-        place = self._known[path] = Place(path, fd)
-        return place
+    def enter(self, place: Place, name: bytes) -> Place:
+        """A directory in another, which is there and no symlink."""
+        path = place.child(name)
+        child = self._known.get(path)
+        if child is None:
+            self._make_room(place)
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=place.fd)
+            child = self._known[path] = Place(path, fd)
+        return child
 
     def forget(self) -> None:
         """Close all but the root: paths may have come to mean something else."""

@@ -49,7 +49,6 @@ _SPECIAL: Final = {
     BLOCK_DEVICE: stat.S_IFBLK,
     FIFO: stat.S_IFIFO,
 }
-_SPECIAL_BITS: Final = 0o7000
 _LABEL: Final = "security.selinux"  # of the host it was made on
 _DEFAULT_ACL: Final = "system.posix_acl_default"  # else what is made in the directory inherits it
 _OURS: Final = "user.pycontainer."
@@ -94,7 +93,7 @@ class Extractor:
             self._whiteouts = Overlaid(self._directories, userxattr=userxattr)
         self._late: dict[bytes, _Late] = {}  # by paths without symlinks
         self._ids = (os.geteuid(), os.getegid())
-        self._to_set = _umask() | _SPECIAL_BITS  # mode bits that creation does not give
+        self._to_set = _umask() | 0o7000  # mode bits that creation may not give
         self.entries = 0
         self._prepare(b"", self._directories.root.fd)
 
@@ -169,12 +168,15 @@ class Extractor:
     # --- files -------------------------------------------------------------------------------
 
     def _file(self, entry: Entry, place: Place, name: bytes) -> None:
-        mode = disk_mode(entry.mode, directory=False) if self._as_user else entry.mode
+        mode = created = entry.mode
+        if self._as_user:
+            mode = disk_mode(entry.mode, directory=False)
+            created = mode | 0o200  # whose file may not be written may not get attributes either
         try:
-            fd = os.open(name, _CREATE, mode, dir_fd=place.fd)
+            fd = os.open(name, _CREATE, created, dir_fd=place.fd)
         except FileExistsError:
             place = self._clear(entry.path.rpartition(b"/")[0], name)
-            fd = os.open(name, _CREATE, mode, dir_fd=place.fd)
+            fd = os.open(name, _CREATE, created, dir_fd=place.fd)
         try:
             if entry.size:
                 content = entry.content
@@ -183,7 +185,7 @@ class Extractor:
                     _write(fd, entry)
             if self._as_user or entry.xattrs or (entry.uid, entry.gid) != self._ids:
                 self._own_and_annotate(entry, fd, mode)
-            if mode & self._to_set:
+            if mode & self._to_set or mode != created:
                 os.fchmod(fd, mode)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
@@ -224,8 +226,7 @@ class Extractor:
                 opaque = not self._apply and is_whiteout(status)
                 place = self._clear(entry.path.rpartition(b"/")[0], name)
                 os.mkdir(name, _while_filled(mode), dir_fd=place.fd)
-        fd = os.open(name, OPEN_DIRECTORY, dir_fd=place.fd)
-        child = self._directories.add(place.child(name), fd)
+        child = self._directories.enter(place, name)
         if opaque:
             self._whiteouts.hide_all(child)
         self._describe_directory(entry, child, new=new)
@@ -236,11 +237,11 @@ class Extractor:
     def _describe_directory(self, entry: Entry, place: Place, *, new: bool) -> None:
         mode = self._directory_mode(entry)
         working_mode = _while_filled(mode)
+        if not new or working_mode & self._to_set:
+            os.fchmod(place.fd, working_mode)
         if not new:
             self._clear_xattrs(place.fd)
         self._own_and_annotate(entry, place.fd, mode)
-        if not new or working_mode & self._to_set:
-            os.fchmod(place.fd, working_mode)
         self._late[place.path] = _Late(
             entry.mtime_ns,
             mode if mode != working_mode else None,

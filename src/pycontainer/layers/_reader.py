@@ -170,7 +170,7 @@ class TarReader:
                 fits = (total - int(field[:6], 8)) % _ADLER_MODULUS == 0
             except ValueError:
                 fits = False
-            if not fits and not self._check(header):
+            if (not fits or len(header) < _BLOCK) and not self._check(header):
                 return
             flag = header[156]
             if flag in _EXTENSIONS:
