@@ -159,7 +159,7 @@ def prepare(
         UnsupportedFeature: Overlay was asked for and is refused.
         LayerError: A copy cannot be made.
     """
-    layers = [_unpacked(store, diff_id) for diff_id in diff_ids]
+    layers = [_unpacked(store, diff_id) for diff_id in _each_once(diff_ids)]
     if driver is None:
         driver = Driver.COPY if overlay_refusal(store) else Driver.OVERLAY
     elif driver is Driver.OVERLAY and (reason := overlay_refusal(store)):
@@ -179,6 +179,14 @@ def prepare(
         raise SnapshotError(f"{directory} holds another snapshot: {error.filename}") from error
 
 
+def _each_once(diff_ids: Sequence[Digest]) -> list[Digest]:
+    """The same layers without repetitions, which overlay refuses (ELOOP) and images may have.
+
+    A layer that comes again puts back all it has and hides all it hides: only its last place counts.
+    """
+    return list(dict.fromkeys(reversed(diff_ids)))[::-1]
+
+
 def _unpacked(store: Store, diff_id: Digest) -> Path:
     path = layer_path(store, diff_id)
     if path is None:
@@ -193,10 +201,10 @@ def _prepare_overlay(
     layers: Sequence[Path], directory: Path, writable: bool, volatile: bool
 ) -> RootfsPlan:
     lowers = [str(layer) for layer in reversed(layers)]
-    if not lowers:  # overlay wants one at least
-        empty = directory / "empty"
+    for i in range(len(lowers), 1 if writable else 2):  # overlay wants two directories at least
+        empty = directory / f"empty{i}"
         _make_root(empty, ())
-        lowers = [str(empty)]
+        lowers.append(str(empty))
     upper = work = None
     if writable:
         upper, work = directory / "upper", directory / "work"
