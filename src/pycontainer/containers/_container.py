@@ -14,7 +14,12 @@ from pycontainer.containers._logs import LogLine, read_log
 from pycontainer.containers._options import Options
 from pycontainer.containers._process import Process, start_process
 from pycontainer.content import Store
-from pycontainer.errors import ContainerNotFound, ContainerStateError, TimeoutExpired
+from pycontainer.errors import (
+    ContainerError,
+    ContainerNotFound,
+    ContainerStateError,
+    TimeoutExpired,
+)
 from pycontainer.oci.runtime import RuntimeSpec
 from pycontainer.runtime import (
     Network,
@@ -283,8 +288,8 @@ class Container:
 
     def close_stdin(self) -> None:
         """End its standard input."""
-        _close(self._stdin)
-        self._stdin = -1
+        stdin, self._stdin = self._stdin, -1
+        _close(stdin)
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal."""
@@ -332,11 +337,14 @@ class Container:
             timeout: Seconds to wait; after them it is killed.
 
         Raises:
+            ContainerError: There is nothing to run.
             ContainerStateError: The container does not run.
             CommandNotFound: There is no such command in the container.
             ProcessFailed: It failed, and `check` is set.
             TimeoutExpired: It took too long and was killed.
         """
+        if not args:
+            raise ContainerError("nothing to run: no command", remedy="give one")
         state = self._state()
         spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         own = spec.process

@@ -143,7 +143,8 @@ def prepare(
         (home / _RECORD).write_text(json.dumps(asdict(record)))
         yield New(record, home, spec, snapshot.plan)
     except BaseException:
-        remove_tree(home)
+        if not finish(home):  # with its processes, if its monitor was killed
+            remove_tree(home)
         forget(store, container_id)
         raise
 
@@ -237,7 +238,10 @@ def wait_for_end(home: Path, timeout: float | None) -> bool:
     control = open_control(home)
     if control is not None:
         with control:  # its monitor tells, or goes
-            if not select.select([control], [], [], left())[0]:
+            waiter = select.poll()  # select(2) takes no descriptor above 1023
+            waiter.register(control, select.POLLIN)
+            seconds = left()
+            if not waiter.poll(None if seconds is None else seconds * 1000):
                 return False
     state = read_state(home)
     while read_exit(home) is None and state is not None and state.alive:

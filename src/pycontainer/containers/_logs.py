@@ -54,6 +54,9 @@ def read_log(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator
         return
     with file:
         watch = inotify.watch(str(path), inotify.MODIFIED) if follow else -1
+        waiter = select.poll()  # select(2) takes no descriptor above 1023
+        if follow:
+            waiter.register(watch, select.POLLIN)
         try:
             parts: dict[int, tuple[float, bytes]] = {}
             while True:
@@ -62,7 +65,7 @@ def read_log(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator
                     yield from _lines(parts, time, stream, data)
                 if over:
                     break
-                select.select([watch], [], [], _RECHECK_SECONDS)
+                waiter.poll(_RECHECK_SECONDS * 1000)
                 _drain(watch)
             for stream, (time, rest) in parts.items():
                 if rest:

@@ -159,11 +159,12 @@ class Process:
 
     def close(self) -> None:
         """End it if it still runs, and let its streams go."""
-        self._running.close()
+        # The streams first: who looks after its terminal would wait for somebody to read them.
         self.close_stdin()
-        for fd in self._outputs:
+        outputs, self._outputs = self._outputs, {}
+        for fd in outputs:
             os.close(fd)
-        self._outputs = {}
+        self._running.close()
 
     def completed(self, seconds: float) -> Completed:
         """The result of one that has ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import atexit
 import errno
+import fcntl
 import logging
 import marshal
 import os
@@ -26,9 +27,10 @@ from pycontainer.runtime._inside import wire
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Zygote", "current"]
+__all__ = ["Zygote", "current", "replace"]
 
 _log = logging.getLogger("pycontainer.runtime")
+_STDERR = 2
 _KEPT = ("LD_LIBRARY_PATH",)  # some interpreters do not start without it
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -45,10 +47,11 @@ class Zygote:
         self._channel = ours
         self._ready = False
         self._lock = threading.Lock()
+        theirs = socket.socket(fileno=_beside_standard_streams(theirs.detach()))
         user_namespace = "" if os.geteuid() == 0 else f"{os.geteuid()} {os.getegid()}"
         package_root = str(Path(__file__).resolve().parents[2])
         arguments = [package_root, str(theirs.fileno()), str(os.getpid()), user_namespace]
-        protected = _protected_interpreter()
+        protected = _beside_standard_streams(_protected_interpreter())
         try:
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter)
                 [sys.executable, "-I", "-S", "-c", _BOOT, *arguments],
@@ -107,6 +110,8 @@ class Zygote:
 
     def close(self) -> None:
         """Let the process go; containers' monitors do not need it."""
+        if self._channel.fileno() >= 0:  # a fork of this process may hold it open as well
+            self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()
         try:
             self._process.wait(timeout=5)
@@ -141,6 +146,16 @@ def _protected_interpreter() -> int:
     return tree
 
 
+def _beside_standard_streams(fd: int) -> int:
+    """The same under a number above 2: a program that has closed its streams gets theirs."""
+    if not 0 <= fd <= _STDERR:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
+    finally:
+        os.close(fd)
+
+
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -160,8 +175,20 @@ def current() -> Zygote:
             _zygote.abandon()
             _zygote = None
         if _zygote is None or not _zygote.alive:
+            if _zygote is not None:
+                _zygote.close()
             _zygote, _owner = Zygote(), os.getpid()
         return _zygote
+
+
+def replace(dead: Zygote) -> Zygote:
+    """The zygote after one whose socket is closed; its process may still be about to go."""
+    global _zygote
+    with _guard:
+        if _zygote is dead:
+            dead.close()
+            _zygote = None
+    return current()
 
 
 @atexit.register

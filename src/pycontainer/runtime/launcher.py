@@ -16,6 +16,7 @@ from pycontainer.errors import (
     CommandNotExecutable,
     CommandNotFound,
     ContainerStateError,
+    SpecError,
     StartError,
     TimeoutExpired,
     UnsupportedFeature,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Running", "execute", "launch", "warm_up"]
 
 _SIGKILL = 9
+_ZYGOTE_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)  # the last: another thread saw it first
 _ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
 
 
@@ -132,7 +134,10 @@ class Running:
 
     def _receive(self, timeout: float | None) -> None:
         waiter = select.poll()
-        waiter.register(self._channel, select.POLLIN)
+        try:
+            waiter.register(self._channel, select.POLLIN)
+        except ValueError as error:  # closed, and no exit code had come by then
+            raise ContainerStateError(f"nobody knows how process {self.pid} ended") from error
         if not waiter.poll(None if timeout is None else max(0, timeout) * 1000):
             return
         with self._lock:
@@ -199,6 +204,7 @@ def launch(
         CommandNotFound: There is no such command in the container.
         CommandNotExecutable: It cannot be executed.
         StartError: Another step failed.
+        SpecError: The document asks for what does not exist, or holds what is not UTF-8.
         UnsupportedFeature: The kernel or this user's rights lack something.
         TimeoutExpired: The start took too long; it was undone.
     """
@@ -210,8 +216,13 @@ def launch(
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
     plan.update(log=log, detach=detach, remove=remove)
+    try:
+        document = spec.encode()
+    except UnicodeEncodeError as error:
+        around = error.object[max(0, error.start - 20) : error.end + 20]
+        raise SpecError(f"not UTF-8, as the document must be: {around!r}") from error
     # Before anything is made: whoever finds this directory knows what may have to be undone.
-    (directory / "config.json").write_bytes(spec.encode())
+    (directory / "config.json").write_bytes(document)
     write_intent(directory, spec.namespace_types(), plan["cgroup"])
     running = _submit(plan, [], (stdin, stdout, stderr), detached=detach)
     return _await_start(running, spec.process.args[0], timeout)
@@ -275,10 +286,13 @@ def _submit(
     try:
         streams = [null if fd is None else fd for fd in stdio]
         fds = [theirs.fileno(), *extra, *streams]
+        zygote = _zygote.current()
         try:
-            _zygote.current().request(plan, fds)
-        except BrokenPipeError:  # killed since the last start: once more with a new one
-            _zygote.current().request(plan, fds)
+            zygote.request(plan, fds)
+        except OSError as error:  # killed since the last start: once more with a new one
+            if error.errno not in _ZYGOTE_GONE:
+                raise
+            _zygote.replace(zygote).request(plan, fds)
     except BaseException:
         ours.close()
         raise

@@ -15,6 +15,7 @@ __all__ = ["ResolvedUser", "resolve_user"]
 
 _PASSWD = "/etc/passwd"  # noqa: S105
 _GROUP = "/etc/group"
+_MOST = (1 << 31) - 1  # as Docker has it
 
 
 @frozen
@@ -48,7 +49,7 @@ def resolve_user(
         extra_groups: Further groups by name or number.
 
     Raises:
-        UnknownUser: A name is not listed.
+        UnknownUser: A name is not listed, or a number is no id.
     """
     user, colon, group = text.partition(":")
     user = user or "0"
@@ -66,6 +67,13 @@ def resolve_user(
         listed = _rows(read(_GROUP), 4)
         groups = {int(line[2]) for line in listed if row[0] in line[3].split(",")}
     groups.update(_group_id(name, read) for name in extra_groups)
+    for number in (uid, gid, *groups):
+        if number > _MOST:  # the kernel takes -1 for "as it is", and only 32 bits of any
+            raise UnknownUser(
+                f"user {text!r} has the id {number}; ids go from 0 to {_MOST}",
+                step="look up the user",
+                remedy="give another number",
+            )
     return ResolvedUser(uid, gid, tuple(sorted(groups)), home)
 
 

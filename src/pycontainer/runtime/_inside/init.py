@@ -146,7 +146,7 @@ class _Setup:
         attributes, options = entry["attributes"], entry["options"]
         assert isinstance(attributes, int)
         assert isinstance(options, list)
-        if kind in ("proc", "sysfs"):
+        if kind in ("proc", "sysfs") or target == "/dev":
             self._refuse_symlink(target)
         try:
             tree = mount.filesystem(kind, attributes, tuple(options))
@@ -159,7 +159,10 @@ class _Setup:
         self._attach(tree, target, directory=True)
 
     def _refuse_symlink(self, target: str) -> None:
-        """Masks go by path: an image that points /proc elsewhere would leave it unmasked."""
+        """Masks go by path: an image that points /proc elsewhere would leave it unmasked.
+
+        Devices do so too, and before pivot_root(2): behind a /dev that is a link is the host.
+        """
         try:
             mode = os.stat(target.lstrip("/"), follow_symlinks=False).st_mode
         except FileNotFoundError:
@@ -301,6 +304,8 @@ def apply_process(spec: Plan) -> None:
     assert isinstance(uid, int)
     assert isinstance(gid, int)
     assert isinstance(groups, list)
+    if uid:
+        _own_streams(uid)
     if spec["may_set_groups"]:
         process.set_groups(groups)
     process.set_keep_capabilities()
@@ -314,9 +319,27 @@ def apply_process(spec: Plan) -> None:
         if filters:
             seccomp.install_filter(filters)
     os.chdir(cwd)
-    os.umask(0o022)
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT, _signal.SIGCHLD):
-        _signal.signal(number, _signal.SIG_DFL)
+    _reset_signals()
+
+
+def _own_streams(uid: int) -> None:
+    """Give the pipes of the standard streams to the user, who else could not open /dev/stdout."""
+    for fd in range(3):
+        try:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, uid, -1)
+        except OSError:  # another user's pipe, where this one may not change it
+            pass
+
+
+def _reset_signals() -> None:
+    """Neither what Python ignores nor what the host program ignored or blocked is the payload's."""
+    for number in range(1, _signal.NSIG):
+        try:
+            _signal.signal(number, _signal.SIG_DFL)
+        except (OSError, ValueError):  # SIGKILL, SIGSTOP, and those that libc keeps to itself
+            pass
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def _set_limits(spec: Plan) -> None:

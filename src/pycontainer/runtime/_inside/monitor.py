@@ -114,7 +114,8 @@ class _Monitor:
 
     def _lock(self) -> None:
         fd = os.open("lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # No other monitor has this directory; but whoever asks for one holds the lock for a moment.
+        fcntl.flock(fd, fcntl.LOCK_EX)
 
     def _listen(self) -> None:
         listener = _socket.socket(

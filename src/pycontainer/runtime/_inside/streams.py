@@ -19,6 +19,7 @@ __all__ = ["HEADER_SIZE", "Streams"]
 HEADER_SIZE = 16
 _CHUNK = 1 << 16
 _TIOCSWINSZ = 0x5414
+_MOST_CELLS = 0xFFFF  # of a row or column, in struct winsize
 
 
 class Streams:
@@ -120,6 +121,7 @@ class Streams:
     def resize(self, rows: object, columns: object) -> None:
         """Set the terminal's size."""
         if self._terminal >= 0 and isinstance(rows, int) and isinstance(columns, int):
+            rows, columns = (min(max(n, 0), _MOST_CELLS) for n in (rows, columns))
             size = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
             fcntl.ioctl(self._terminal, _TIOCSWINSZ, size)
 
@@ -154,6 +156,8 @@ class Streams:
         except BlockingIOError:
             pass
         except OSError:  # no process has the terminal any more
+            self._input = b""
+        if self._terminal not in self._sources:  # all have closed it: nobody will read this
             self._input = b""
         if self._input:
             poll.modify(self._terminal, select.POLLIN | select.POLLOUT)

@@ -35,6 +35,7 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # monitors are reaped by the kernel
     if os.getsid(0) != os.getpid():
         os.setsid()
+    os.umask(0o022)  # the host program's would narrow the mount points that are made
     try:
         if user_namespace:
             _enter_user_namespace(*map(int, user_namespace.split()))

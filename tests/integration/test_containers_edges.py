@@ -1,0 +1,315 @@
+"""What containers meet at the edges: odd hosts, odd images, processes that were killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pycontainer as pc
+from busybox import busybox_image, busybox_tree
+from pycontainer import errors
+from pycontainer.content import Store
+from pycontainer.images import Image
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.open(tmp_path_factory.mktemp("edges") / "store") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def image(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return busybox_image(shared, tmp_path_factory.mktemp("busybox"))
+
+
+def sh(image: Image, script: str, **options: object) -> pc.Completed:
+    return pc.run(image, ["sh", "-c", script], store=image.store, timeout=30, **options)  # type: ignore[arg-type]
+
+
+def in_program(image: Image, body: str, *, preamble: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program of its own that has `image`; `preamble` runs before it."""
+    head = f"""
+        import os, signal, sys, time
+        import pycontainer as pc
+        from pycontainer import errors
+        from pycontainer.content import Store
+        from pycontainer.images import Image
+        store = Store.open({str(image.store.path)!r})
+        image = Image.get({str(image.id)!r}, store=store)
+    """
+    program = textwrap.dedent(head) + textwrap.dedent(body)
+    return subprocess.run(
+        ["sh", "-c", f'{preamble} exec "$0" -c "$1"', sys.executable, program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+# --- what a payload inherits -----------------------------------------------------------------
+
+
+def test_blocked_and_ignored_signals_of_the_host_are_not_inherited(image: Image) -> None:
+    result = in_program(
+        image,
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        print(pc.run(image, ["grep", "Sig[BI]", "/proc/self/status"], store=store).text)
+        """,
+    )
+    assert re.findall(r"Sig\w+:\s(\w+)", result.stdout) == ["0" * 16, "0" * 16], result
+
+
+def test_a_narrow_umask_of_the_host_narrows_nothing(image: Image) -> None:
+    result = in_program(
+        image,
+        """
+        mounts = [pc.Mount.tmpfs("/made/deep")]
+        script = "stat -c %a / /made /work; umask"
+        done = pc.run(image, ["sh", "-c", script], store=store, workdir="/work", user="1000", mounts=mounts)
+        print(done.text)
+        """,
+        preamble="umask 077;",
+    )
+    assert result.stdout.split() == ["755", "755", "755", "0022"], result
+
+
+def test_a_host_without_standard_streams(image: Image) -> None:
+    result = in_program(
+        image,
+        """
+        os.close(0), os.close(1)
+        text = pc.run(image, ["echo", "here"], store=store).text
+        print(text, file=sys.stderr)
+        """,
+    )
+    assert "here\n" in result.stderr, result
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_an_ordinary_user_can_open_its_streams(image: Image, name: str) -> None:
+    result = sh(image, f"echo hello > /dev/{name}", user="1000")
+    assert (result.stdout + result.stderr, result.exit_code) == (b"hello\n", 0)
+    script = f"echo hello > /dev/{name}; sleep 60"
+    with pc.Container.start(image, ["sh", "-c", script], user="1000", store=image.store) as box:
+        assert str(next(box.logs(follow=True))) == "hello"
+        done = box.exec(["sh", "-c", f"echo hello > /dev/{name}"], user="1001")
+        assert done.stdout + done.stderr == b"hello\n"
+
+
+@pytest.mark.parametrize("user", ["4294967295", "4294967296", "2147483648", "0:4294967295"])
+def test_a_user_id_that_the_kernel_takes_for_another(image: Image, user: str) -> None:
+    with pytest.raises(errors.UnknownUser, match="2147483647"):
+        sh(image, "id", user=user)
+
+
+# --- images and arguments --------------------------------------------------------------------
+
+
+def test_an_image_whose_dev_leads_elsewhere(shared: Store, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    tree = busybox_tree(tmp_path / "tree")
+    (tree / "dev").rmdir()
+    (tree / "dev").symlink_to(outside)
+    evil = Image.import_rootfs(tree, tag="evil:test", store=shared)
+    with pytest.raises(errors.StartError, match="must be a directory"):
+        sh(evil, "true")
+    assert list(outside.iterdir()) == []
+
+
+def test_no_arguments_at_all(image: Image) -> None:
+    with (
+        pc.Container.start(image, ["sleep", "60"], store=image.store) as box,
+        pytest.raises(errors.ContainerError, match="nothing to run"),
+    ):
+        box.exec([])
+
+
+def test_bytes_that_are_no_utf8(image: Image) -> None:
+    odd = os.fsdecode(b"\xff\xfe=\x80")
+    with pytest.raises(errors.SpecError, match="UTF-8"):
+        sh(image, "true", env={"ODD": odd})
+    with pc.Container.start(image, ["sleep", "60"], store=image.store) as box:
+        done = box.exec(["sh", "-c", 'printf %s "$ODD$1"', "sh", odd], env={"ODD": odd})
+        assert done.stdout == b"\xff\xfe=\x80" * 2
+
+
+# --- streams ---------------------------------------------------------------------------------
+
+
+def test_closing_a_terminal_that_nobody_reads(image: Image) -> None:
+    with pc.Container.start(image, ["sleep", "60"], store=image.store) as box:
+        process = box.exec(["yes"], tty=True, wait=False)
+        time.sleep(0.3)
+        begun = time.monotonic()
+        process.close()
+        assert time.monotonic() - begun < 5
+
+
+def test_input_for_a_terminal_that_its_process_has_closed(image: Image) -> None:
+    script = "exec </dev/null >/dev/null 2>&1; sleep 2; exit 5"
+    with pc.Container.start(image, ["sh", "-c", script], tty=True, store=image.store) as box:
+        time.sleep(0.3)
+        for _ in range(20):
+            box.write(b"x" * 2000)
+        assert box.wait(10) == 5
+
+
+def test_a_size_that_no_terminal_has(image: Image) -> None:
+    with pc.Container.start(
+        image, ["sh", "-c", "sleep 0.5; exit 6"], tty=True, store=image.store
+    ) as box:
+        box.resize(1 << 20, -1)
+        assert box.wait(10) == 6
+
+
+def test_waiting_with_many_open_files(image: Image) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2048)), hard))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        with pc.Container.start(image, ["sh", "-c", "echo a; sleep 0.3"], store=image.store) as box:
+            other = pc.Container.get(box.id, store=image.store)
+            assert [str(line) for line in other.logs(follow=True)] == ["a"]
+            assert other.wait(10) == 0
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# --- killed processes, forks -----------------------------------------------------------------
+
+
+def monitor_of(image: Image, pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_nothing_is_left_of_a_run_whose_monitor_was_killed(image: Image) -> None:
+    result = in_program(
+        image,
+        """
+        import threading
+        from pathlib import Path
+        def kill():
+            while True:
+                for state in store.directory("containers").glob("*/state.json"):
+                    import json
+                    state = json.loads(state.read_bytes())
+                    os.kill(state["monitor"], 9)
+                    print(state["pid"])
+                    return
+                time.sleep(0.01)
+        threading.Thread(target=kill).start()
+        try:
+            pc.run(image, ["sleep", "100"], store=store)
+        except errors.ContainerStateError as error:
+            print("nobody knows" in str(error))
+        """,
+    )
+    pid, known = result.stdout.split()
+    assert known == "True", result
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists():  # it was killed; its new parent reaps it
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_waiting_for_one_that_is_closed_with_its_monitor_killed(image: Image) -> None:
+    box = pc.Container.start(image, ["sleep", "60"], store=image.store)
+    assert box.pid is not None
+    os.kill(monitor_of(image, box.pid), signal.SIGKILL)
+    box.delete(force=True)
+    assert box.exit_code is None
+    with pytest.raises(errors.ContainerStateError):
+        box.wait(1)
+    box.close()
+
+
+def test_a_program_ends_at_once_though_its_fork_goes_on(image: Image) -> None:
+    begun = time.monotonic()
+    result = in_program(
+        image,
+        """
+        pc.run(image, ["true"], store=store)
+        if os.fork() == 0:
+            os.close(1), os.close(2)
+            time.sleep(8)
+            os._exit(0)
+        """,
+    )
+    assert result.returncode == 0, result
+    assert time.monotonic() - begun < 4
+
+
+def test_a_launcher_that_was_killed_is_replaced(image: Image) -> None:
+    result = in_program(
+        image,
+        """
+        import select
+        from pycontainer.runtime import _zygote
+        for n in range(60):
+            pc.run(image, ["true"], store=store)
+            channel = select.poll()
+            channel.register(_zygote._zygote._channel, 0)
+            os.kill(_zygote._zygote._process.pid, 9)
+            channel.poll()  # until it is closed; the process may go a moment later
+        print("good")
+        """,
+    )
+    assert result.stdout == "good\n", result
+
+
+def test_starts_while_others_look(image: Image) -> None:
+    """Whoever asks whether a container has a monitor must not keep its monitor from its lock."""
+    result = in_program(
+        image,
+        """
+        import multiprocessing
+        def look():
+            from pycontainer.runtime import is_watched
+            containers = store.directory("containers")
+            while True:
+                for home in containers.iterdir():
+                    is_watched(home)
+        workers = [multiprocessing.get_context("fork").Process(target=look, daemon=True) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        try:
+            for n in range(150):
+                pc.run(image, ["true"], store=store)
+            print("good")
+        finally:
+            for worker in workers:
+                worker.kill()
+        """,
+    )
+    assert result.stdout == "good\n", result
+
+
+def test_failed_and_good_starts_leave_no_descriptors(image: Image) -> None:
+    sh(image, "true")
+    with pytest.raises(errors.CommandNotFound):
+        pc.run(image, ["no-such"], store=image.store)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        sh(image, "true")
+        with pytest.raises(errors.CommandNotFound):
+            pc.run(image, ["no-such"], store=image.store)
+    assert len(os.listdir("/proc/self/fd")) <= before
