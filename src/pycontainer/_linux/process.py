@@ -19,6 +19,7 @@ __all__ = [
     "set_hostname",
     "set_ids",
     "set_keep_capabilities",
+    "set_name",
     "set_no_new_privileges",
     "setns",
     "start_time",
@@ -40,6 +41,7 @@ NAMESPACE_FLAGS = {
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _CLOSE_RANGE_CLOEXEC = 4
@@ -130,6 +132,11 @@ def set_child_subreaper() -> None:
 def set_dumpable(dumpable: bool) -> None:
     """Allow or forbid other processes to trace this one and open its /proc entries."""
     _prctl(_PR_SET_DUMPABLE, int(dumpable), "PR_SET_DUMPABLE")
+
+
+def set_name(name: str) -> None:
+    """Name this process for ps(1) and top(1); at most 15 bytes are kept."""
+    syscall(NUMBERS["prctl"], _PR_SET_NAME, name.encode(), 0, 0, 0, what="PR_SET_NAME")
 
 
 def set_keep_capabilities() -> None:

@@ -121,7 +121,9 @@ def prepare(
     home.mkdir(mode=0o700)
     try:
         _claim(store, container_id, name, found, home)
-        snapshot = found.prepare(home)
+        # An attached container's files do not outlive this program, let alone a crash of the machine:
+        # syncing them at the unmount would double the time that its end takes.
+        snapshot = found.prepare(home, volatile=not detach)
         spec = options.to_spec(
             found,
             args,

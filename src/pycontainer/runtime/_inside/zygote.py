@@ -43,6 +43,7 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
     except OSError as error:
         wire.send(channel, "refused", error.errno or 0, str(error))
         os._exit(1)
+    process.set_name("pycontainer")
     # A collection would write to every object, and so copy every page that children share.
     gc.disable()
     gc.freeze()
