@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -517,7 +518,7 @@ def test_a_container_whose_monitor_was_killed_can_still_be_removed(tmp_path: Pat
         container.close()
         state = read_state(store.directory("containers") / container.id)
         assert state is not None
-        subprocess.run(["kill", "-9", str(state.monitor)], check=True)
+        os.kill(state.monitor, signal.SIGKILL)
         found = pc.Container.get(container.id, store=store)
         assert found.state == "running"
         assert found.exec(["echo", "orphan"], check=True).stdout == b"orphan\n"
