@@ -23,6 +23,7 @@ from attrs import field, frozen
 
 MARK = "PYCONTAINER_TEST_SESSION"
 _LINUX = sys.platform == "linux"
+_SHOWN = 200
 
 
 @frozen
@@ -117,7 +118,8 @@ def _processes(mark: str, base: str, *, strict: bool) -> Iterator[tuple[int, str
             or (strict and (apart or "pycontainer" in command))
         ):
             started = stat.rpartition(")")[2].split()[19]
-            yield int(name), f"{name} (started at tick {started}): {command or stat.split()[1]}"
+            shown = " ".join(command.split())[:_SHOWN] or stat.split()[1]
+            yield int(name), f"{name} (started at tick {started}): {shown}"
 
 
 def _mounts() -> Iterator[str]:
