@@ -7,6 +7,8 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from attrs import define
+
 from pycontainer.errors import LayerError
 from pycontainer.layers._directories import is_whiteout, show
 from pycontainer.layers._entry import (
@@ -37,6 +39,7 @@ _CHUNK: Final = 1 << 19
 _SECOND: Final = 1_000_000_000
 _OF_THE_HOST: Final = ("security.selinux", "security.ima", "security.evm")
 _MODE_BITS: Final = 0o7777
+_ENTERABLE: Final = 0o500
 
 
 def walk_tree(
@@ -107,6 +110,62 @@ def read_entry(file: Path, path: bytes, *, ownership: Ownership | None = None) -
     return _Walk(file, ownership, None, ()).one(path)
 
 
+@define
+class _Level:
+    """A directory on the way down: what its paths begin with, what of it is still to come."""
+
+    fd: int
+    lead: bytes
+    names: list[bytes]  # the last first, to be taken from the end
+    shut: int | None  # its mode, if its owner had to open it up
+
+    @classmethod
+    def open(cls, name: bytes, lead: bytes, above: int | None, status: os.stat_result) -> _Level:
+        mode = status.st_mode & _MODE_BITS
+        shut = None
+        if mode & _ENTERABLE != _ENTERABLE and status.st_uid == os.geteuid() != 0:
+            _change_mode(name, mode | _ENTERABLE, above)
+            shut = mode
+        flags = _READ_DIRECTORY if above is not None else _READ_DIRECTORY & ~os.O_NOFOLLOW
+        fd = os.open(name, flags, dir_fd=above)
+        try:
+            names = sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+        except OSError:
+            os.close(fd)
+            raise
+        return cls(fd, lead, names, shut)
+
+    def close(self) -> None:
+        if self.shut is not None:
+            os.fchmod(self.fd, self.shut)
+        os.close(self.fd)
+
+
+class _OpenFile:
+    """A file whose content can be read until the walk goes on."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.fd = -1
+
+    def content(self, size: int) -> Iterator[bytes]:
+        """The bytes from the beginning; what the writer gets too few of is noticed there."""
+        at = 0
+        while at < size:
+            if self.fd < 0:  # the number may be another file's by now
+                raise ValueError("a file's content was asked for after the next entry")
+            piece = os.pread(self.fd, min(_CHUNK, size - at), at)
+            if not piece:
+                return
+            at += len(piece)
+            yield piece
+
+
 class _Walk:
     """A walk over a tree, in the order of the names' bytes, without recursion."""
 
@@ -125,45 +184,39 @@ class _Walk:
 
     def run(self, prefix: bytes) -> Iterator[Entry]:
         path = prefix
-        above: list[tuple[int, bytes, list[bytes]]] = []
-        fd = -1
+        here: list[_Level] = []
         try:
-            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            yield from self._enter(fd, path, is_root=True)
-            lead, names = path + b"/" if path else b"", _names(fd)
-            while True:
-                if not names:
-                    os.close(fd)
-                    fd = -1
-                    if not above:
-                        return
-                    fd, lead, names = above.pop()
+            status = os.stat(self._root)
+            lead = path + b"/" if path else b""
+            here.append(_Level.open(os.fsencode(self._root), lead, None, status))
+            yield from self._enter(here[0].fd, path, status, is_root=True)
+            while here:
+                level = here[-1]
+                if not level.names:
+                    here.pop().close()
                     continue
-                name = names.pop()
-                path = lead + name
+                name = level.names.pop()
+                path = level.lead + name
                 if path in self._exclude:
                     continue
                 if name[:4] == PREFIX:
                     raise LayerError(
                         f"{show(path)} cannot be in a layer: its name would make it a whiteout"
                     )
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
                 mode = status.st_mode
                 if stat.S_ISREG(mode):
-                    yield from self._file(fd, name, path, status)
+                    yield from self._file(level.fd, name, path, status)
                 elif stat.S_ISDIR(mode):
-                    above.append((fd, lead, names))
-                    fd = _open(name, _READ_DIRECTORY, fd)
-                    yield from self._enter(fd, path)
-                    lead, names = path + b"/", _names(fd)
+                    here.append(_Level.open(name, path + b"/", level.fd, status))
+                    yield from self._enter(here[-1].fd, path, status)
                 elif not stat.S_ISSOCK(mode):
-                    yield self._other(fd, name, lead, status)
+                    yield self._other(level.fd, name, level.lead, status)
         except OSError as error:
             raise LayerError(f"cannot read {show(path)}: {error.strerror}") from error
         finally:
-            for held in (fd, *(entry[0] for entry in above)):
-                if held >= 0:
-                    os.close(held)
+            while here:
+                here.pop().close()
 
     def one(self, path: bytes) -> Entry:
         """The root alone, whatever it is."""
@@ -174,19 +227,26 @@ class _Walk:
                 raise LayerError(f"{show(name)} is a socket, which layers cannot hold")
             if not stat.S_ISREG(status.st_mode):
                 return self._unopened(name, path, status)
-            fd = _open(name, _READ, None)
+            file = _OpenFile(_open(name, _READ, None))
             try:
-                entry = self._opened(fd, path, status)
+                entry = self._opened(file, path, status)
             finally:
-                os.close(fd)
+                file.close()
         except OSError as error:
             raise LayerError(f"cannot read {show(name)}: {error.strerror}") from error
         if entry.content is not None:
             entry.content = partial(_content_of, name, status.st_size)
         return entry
 
-    def _enter(self, fd: int, path: bytes, *, is_root: bool = False) -> Iterator[Entry]:  # noqa: ARG002
-        yield self._entry(path, DIRECTORY, os.fstat(fd), self._kept(_xattrs(fd), path))
+    def _enter(
+        self,
+        fd: int,
+        path: bytes,
+        status: os.stat_result,
+        *,
+        is_root: bool = False,  # noqa: ARG002
+    ) -> Iterator[Entry]:
+        yield self._entry(path, DIRECTORY, status, self._kept(_xattrs(fd), path))
 
     def _file(
         self, above: int, name: bytes, path: bytes, status: os.stat_result
@@ -198,17 +258,17 @@ class _Walk:
                 entry.link = first
                 yield entry
                 return
-        fd = _open(name, _READ, above)
+        file = _OpenFile(_open(name, _READ, above))
         try:
-            yield self._opened(fd, path, status)
+            yield self._opened(file, path, status)
         finally:
-            os.close(fd)
+            file.close()
 
-    def _opened(self, fd: int, path: bytes, status: os.stat_result) -> Entry:
-        entry = self._entry(path, FILE, status, self._kept(_xattrs(fd), path))
+    def _opened(self, file: _OpenFile, path: bytes, status: os.stat_result) -> Entry:
+        entry = self._entry(path, FILE, status, self._kept(_xattrs(file.fd), path))
         if entry.kind is FILE:
             entry.size = status.st_size
-            entry.content = partial(_content, fd, status.st_size)
+            entry.content = partial(file.content, status.st_size)
         return entry
 
     def _other(self, above: int, name: bytes, lead: bytes, status: os.stat_result) -> Entry:
@@ -277,16 +337,18 @@ class _DiffWalk(_Walk):
         user = self._as_user if userxattr is None else userxattr
         self._overlay = OVERLAY[1] if user else OVERLAY[0]
 
-    def _enter(self, fd: int, path: bytes, *, is_root: bool = False) -> Iterator[Entry]:
+    def _enter(
+        self, fd: int, path: bytes, status: os.stat_result, *, is_root: bool = False
+    ) -> Iterator[Entry]:
         xattrs = _xattrs(fd)
         if not is_root:
-            yield self._entry(path, DIRECTORY, os.fstat(fd), self._kept(xattrs, path))
+            yield self._entry(path, DIRECTORY, status, self._kept(xattrs, path))
         if xattrs.get(self._overlay + "opaque") == b"y":
             yield _whiteout(path + b"/" + OPAQUE if path else OPAQUE)
 
-    def _opened(self, fd: int, path: bytes, status: os.stat_result) -> Entry:
-        entry = super()._opened(fd, path, status)
-        if status.st_size or self._overlay + "whiteout" not in _xattrs(fd):
+    def _opened(self, file: _OpenFile, path: bytes, status: os.stat_result) -> Entry:
+        entry = super()._opened(file, path, status)
+        if status.st_size or self._overlay + "whiteout" not in _xattrs(file.fd):
             return entry
         # Other tools make whiteouts of this kind, the kernel reads both.
         lead, slash, name = path.rpartition(b"/")
@@ -311,45 +373,38 @@ def _whiteout(path: bytes) -> Entry:
     return Entry(path, FILE, 0o600)
 
 
-def _names(fd: int) -> list[bytes]:
-    """What is in a directory, the last first, to be taken from the end."""
-    return sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
-
-
 def _open(name: bytes, flags: int, above: int | None) -> int:
     """Open for reading; an owner who may not gets leave for that moment."""
     try:
         return os.open(name, flags, dir_fd=above)
     except PermissionError:
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
-        if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
+        if status.st_uid != os.geteuid():
             raise
         mode = status.st_mode & _MODE_BITS
-        os.chmod(name, mode | 0o500, dir_fd=above)
+        _change_mode(name, mode | stat.S_IRUSR, above)
         try:
             return os.open(name, flags, dir_fd=above)
         finally:
-            os.chmod(name, mode, dir_fd=above)
+            _change_mode(name, mode, above)
 
 
-def _content(fd: int, size: int) -> Iterator[bytes]:
-    """The bytes of a file from its beginning; what the writer gets too few of is noticed there."""
-    at = 0
-    while at < size:
-        piece = os.pread(fd, min(_CHUNK, size - at), at)
-        if not piece:
-            return
-        at += len(piece)
-        yield piece
+def _change_mode(name: bytes, mode: int, above: int | None) -> None:
+    """Change a mode without following a symlink, which chmod(2) always does."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
 
 
 def _content_of(file: bytes, size: int) -> Iterator[bytes]:
     try:
-        fd = _open(file, _READ, None)
+        opened = _OpenFile(_open(file, _READ, None))
         try:
-            yield from _content(fd, size)
+            yield from opened.content(size)
         finally:
-            os.close(fd)
+            opened.close()
     except OSError as error:
         raise LayerError(f"cannot read {show(file)}: {error.strerror}") from error
 
