@@ -60,6 +60,7 @@ _SCHEMA: Final = Schema(
     "CREATE TABLE IF NOT EXISTS container_name (name TEXT PRIMARY KEY, id TEXT NOT NULL)",
 )
 _POLL_SECONDS: Final = 0.02
+_UNDO_SECONDS: Final = 10.0
 _YOUNG_SECONDS: Final = 60.0  # a directory without a monitor may still be in the making
 _REMEMBERED_USERS: Final = 512
 _users: dict[tuple[Digest, str], ResolvedUser] = {}
@@ -145,7 +146,7 @@ def prepare(
         (home / _RECORD).write_text(json.dumps(asdict(record)))
         yield New(record, home, spec, snapshot.plan)
     except BaseException:
-        if not finish(home):  # with its processes, if its monitor was killed
+        if not _end(home, _UNDO_SECONDS):  # with its processes, if its monitor was killed
             remove_tree(home)
         forget(store, container_id)
         raise
@@ -255,20 +256,29 @@ def wait_for_end(home: Path, timeout: float | None) -> bool:
 
 def delete(store: Store, home: Path, container_id: str, timeout: float) -> None:
     """End a container and remove all of it, with its monitor's help if it has one."""
-    deadline = time.monotonic() + timeout
     control = open_control(home)
     if control is not None:
         with control, contextlib.suppress(TimeoutError):
             request_deletion(control, timeout)
-    # A monitor that was on its way out may hold its lock a moment longer than its sockets.
+    if not _end(home, timeout):
+        raise ContainerStateError(
+            f"container {container_id[:12]} did not go within {timeout} seconds",
+            remedy="a process of it may hang in the kernel; try again later",
+        )
+    forget(store, container_id)
+
+
+def _end(home: Path, timeout: float) -> bool:
+    """Finish a container whose monitor has gone or is about to; False if that took too long.
+
+    A monitor that ends, or is killed, holds its lock a moment longer than its sockets.
+    """
+    deadline = time.monotonic() + timeout
     while home.exists() and not finish(home, timeout=timeout):
         if time.monotonic() > deadline:
-            raise ContainerStateError(
-                f"container {container_id[:12]} did not go within {timeout} seconds",
-                remedy="a process of it may hang in the kernel; try again later",
-            )
+            return False
         time.sleep(_POLL_SECONDS / 10)
-    forget(store, container_id)
+    return True
 
 
 def recover(store: Store) -> None:
