@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -64,13 +65,13 @@ def read_elf(path: Path) -> Elf | None:
     with path.open("rb") as file:
         try:
             return _read(file)
-        except (struct.error, ValueError):
+        except (struct.error, ValueError, LookupError):
             return None
 
 
 def _read(file: BinaryIO) -> Elf | None:
     identity = file.read(16)
-    if not identity.startswith(_MAGIC):
+    if len(identity) < 16 or not identity.startswith(_MAGIC):
         return None
     word, order = identity[4], identity[5]
     end = "<" if order == 1 else ">"
@@ -142,13 +143,10 @@ def _strings(file: BinaryIO, segments: list[_Segment], dynamic: dict[int, list[i
 
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
-    if not 0 <= size <= _LARGEST_TABLE:
-        raise ValueError("an impossible size")
+    if size > _LARGEST_TABLE or offset + size > os.fstat(file.fileno()).st_size:
+        raise ValueError("what is announced is not in the file")
     file.seek(offset)
-    data = file.read(size)
-    if len(data) < size:
-        raise ValueError("the file ends early")
-    return data
+    return file.read(size)
 
 
 def _text(table: bytes, offset: int) -> str:

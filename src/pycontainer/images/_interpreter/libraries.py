@@ -20,7 +20,7 @@ __all__ = ["Libraries", "Library", "read_cache"]
 
 _CACHE: Final = Path("/etc/ld.so.cache")
 _CACHE_MAGIC: Final = b"glibc-ld.so.cache1.1"
-_CACHE_HEADER: Final = struct.Struct("=20sII24x")
+_CACHE_HEADER: Final = struct.Struct("=20sII20x")
 _CACHE_ENTRY: Final = struct.Struct("=iIIIQ")
 _DEFAULTS: Final = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
 # Opened by libc at run time: for the end of threads, for the names of users and hosts.
