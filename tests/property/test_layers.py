@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -203,20 +203,21 @@ def _applied(lower: list[Entry], layer: list[Entry]) -> set[bytes]:
     paths = {entry.path for entry in lower}
     kinds = {entry.path: entry.kind for entry in layer}
 
-    def drop(test: Callable[[bytes], bool]) -> None:
-        paths.difference_update([path for path in paths if test(path)])
+    def drop(path: bytes, *, below: bool) -> None:
+        lead = path + b"/" if path else b""
+        gone = [other for other in paths if other.startswith(lead) and other != b""]
+        paths.difference_update(gone if below else [*gone, path])
 
     for entry in layer:
         above, slash, name = entry.path.rpartition(b"/")
         if name == b".wh..wh..opq":
-            drop(lambda path, lead=above + slash: path.startswith(lead) and path != b"")
+            drop(above, below=True)
         elif name.startswith(b".wh."):
-            hidden = above + slash + name[4:]
-            drop(lambda path, hidden=hidden: path == hidden or path.startswith(hidden + b"/"))
+            drop(above + slash + name[4:], below=False)
     for path, kind in kinds.items():
         if b".wh." not in path:
             if kind is not Kind.DIRECTORY:
-                drop(lambda other, path=path: other.startswith(path + b"/"))
+                drop(path, below=True)
             paths.add(path)
     return paths
 
