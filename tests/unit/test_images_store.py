@@ -200,6 +200,15 @@ def test_deleting_by_digest_spares_what_has_several_names(store: Store) -> None:
     assert Image.list(store=store) == ()
 
 
+def test_a_name_that_has_moved_on_is_spared(store: Store) -> None:
+    old = make(store, {"a": b"1"}, tag="app")
+    old.tag("kept")
+    new = make(store, {"a": b"2"}, tag="app")
+    old.delete()
+    assert Image.get("app", store=store) == new
+    assert Image.get("kept", store=store) == old
+
+
 @pytest.fixture
 def used(store: Store, tmp_path: Path) -> Iterator[Image]:
     """An image that a container runs on."""

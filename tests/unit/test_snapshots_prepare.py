@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pycontainer.content import Store
-from pycontainer.errors import SnapshotError, UnsupportedFeature
+from pycontainer.errors import LayerError, SnapshotError, UnsupportedFeature
 from pycontainer.layers import Entry, Kind
 from pycontainer.oci import Digest
 from pycontainer.snapshots import Driver, RootfsPlan, Snapshot, _snapshot, ensure_layer, prepare
@@ -125,6 +125,21 @@ def test_a_repeated_layer_counts_where_it_comes_last(
     one, two = stacked(store, {"f": b"1"}, {"f": b"2"})
     plan = prepare(store, [one, two, one, one], tmp_path / "s").plan
     assert [Path(lower).name for lower in plan.lowers] == [one.hex, two.hex]
+
+
+def test_a_failed_copy_leaves_nothing_of_its_own(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(layers: object, target: Path) -> None:
+        (target / "half").touch()
+        raise LayerError("no space left")
+
+    monkeypatch.setattr(_snapshot, "copy_layers", fail)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/of others").touch()
+    with pytest.raises(LayerError):
+        prepare(store, stacked(store, {}), tmp_path / "s", driver=Driver.COPY)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["of others"]
 
 
 def test_a_directory_in_use_is_left_alone(copy: Snapshot, store: Store) -> None:

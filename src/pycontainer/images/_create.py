@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from pycontainer.errors import ImageError, TarError
 from pycontainer.images import _names
 from pycontainer.images._intake import link_image
-from pycontainer.images._interpreter import Interpreter, container_config, gather
 from pycontainer.images._parallel import for_each
 from pycontainer.layers import decompress, pack, read_entries, walk_tree
 from pycontainer.oci import (
@@ -147,6 +146,9 @@ def from_interpreter(
     Raises:
         ImageError: There is none to copy, or something it needs is missing.
     """
+    # Only here: what reads installed distributions would double the time of importing this room.
+    from pycontainer.images._interpreter import Interpreter, container_config, gather
+
     interpreter = Interpreter.current()
     try:
         return image_of_entries(

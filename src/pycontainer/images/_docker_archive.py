@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
-from pycontainer.errors import InvalidReference, SpecError
+from pycontainer.errors import DigestMismatch, InvalidReference, SpecError
 from pycontainer.images._archive import Archive, bytes_entry
 from pycontainer.layers import Entry, Kind, decompress, sniff, tar_digest
 from pycontainer.oci import Descriptor, Digest, ImageConfig, Manifest, Reference, media_types
@@ -114,7 +114,7 @@ def _layer_entry(store: Store, layer: Descriptor, diff_id: Digest) -> Entry:
     with store.blobs.reader(layer) as reader:
         found, size = tar_digest(reader, compression)
     if found != diff_id:
-        raise SpecError(f"the tar of layer {layer.digest} should be {diff_id}, it is {found}")
+        raise DigestMismatch(f"the tar of layer {layer.digest} should be {diff_id}, it is {found}")
 
     def content() -> Iterator[bytes]:
         with store.blobs.reader(layer) as reader:

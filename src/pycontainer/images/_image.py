@@ -351,35 +351,34 @@ class Image:
         What nothing needs any more is removed by the next `Store.collect`.
 
         Args:
-            force: Even if that takes several names, or a container still runs on the image; it
-                keeps what it needs until it is deleted.
+            force: Even if there are several names to take, or a container still runs on the image;
+                it keeps what it needs until it is deleted.
 
         Raises:
             ImageInUse: The image has several names, or a container needs it.
         """
-        rows = _names.names_of(self.store, self.digest)
-        names = [row.name for row in rows]
-        if self.reference is not None and str(self.reference) in names and not force:
-            going = [str(self.reference)]
-        else:
-            going = names
-        if len(going) > 1 and not force:
+        names = [row.name for row in _names.names_of(self.store, self.digest)]
+        going = names
+        if self.reference is not None:  # a name that has moved on meanwhile stays where it is
+            going = [name for name in names if name == str(self.reference)]
+        if not force:
+            self._refuse_deletion(going, last=len(going) == len(names))
+        _names.release(self.store, going)
+
+    def _refuse_deletion(self, going: Sequence[str], *, last: bool) -> None:
+        if len(going) > 1:
             raise ImageInUse(
                 f"image {self.id.short} has several names: {', '.join(going)}",
                 remedy="delete it by each name, or with force=True",
             )
-        users = [name for kind, name in self.store.roots_of(self._node) if kind == "container"]
-        if len(going) == len(names) and users and not force:
+        roots = self.store.roots_of(("blob", str(self.digest)))
+        users = [name for kind, name in roots if kind == "container"]
+        if going and last and users:
             raise ImageInUse(
                 f"image {self.reference or self.id.short} is used by "
-                f"{len(users)} container(s): {', '.join(sorted(users)[:5])}",
+                f"{len(users)} container(s): {', '.join(users[:5])}",
                 remedy="delete the containers first, or use force=True",
             )
-        _names.release(self.store, going)
-
-    @property
-    def _node(self) -> tuple[str, str]:
-        return "blob", str(self.digest)
 
     # --- running -----------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Driver", "Snapshot", "Usage", "prepare"]
 
 _BLOCK: Final = 512  # the unit of st_blocks
+_PARTS: Final = ("upper", "work", "empty0", "empty1", "root", "baseline")
+"""All that is ever made in a snapshot's directory."""
 
 
 class Driver(Enum):
@@ -177,6 +179,10 @@ def prepare(
         return Snapshot(directory, make(layers, directory, writable, volatile))
     except FileExistsError as error:
         raise SnapshotError(f"{directory} holds another snapshot: {error.filename}") from error
+    except BaseException:
+        for name in _PARTS:
+            remove_tree(directory / name)
+        raise
 
 
 def _each_once(diff_ids: Sequence[Digest]) -> list[Digest]:

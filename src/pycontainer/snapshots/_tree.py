@@ -129,15 +129,12 @@ class TreeView:
     def walk(self, path: str = "/") -> Iterator[Node]:
         """The node at a path and all below it, directories before what is in them."""
         node = self.lookup(path)
-        if node is None:
-            return
-        yield node
-        if node.is_dir:
-            for child in self.iterdir(node.path):
-                if child.is_dir:
-                    yield from self.walk(child.path)
-                else:
-                    yield child
+        todo = [] if node is None else [node]
+        while todo:
+            node = todo.pop()
+            yield node
+            if node.is_dir:
+                todo += reversed(list(self.iterdir(node.path)))
 
     def open(self, path: str) -> BinaryIO:
         """Open a regular file for reading.
