@@ -15,7 +15,7 @@ import pytest
 from pycontainer.content import Store
 from pycontainer.errors import ImageError
 from pycontainer.images import Image
-from pycontainer.images._interpreter import Interpreter, gather
+from pycontainer.images._interpreter import Copy, Interpreter, gather
 from pycontainer.images._interpreter.bytecode import cache_path, compile_sources
 from pycontainer.images._interpreter.distributions import (
     console_scripts,
@@ -446,8 +446,9 @@ def test_distributions_without_a_record(site: Path) -> None:
 
 def test_what_is_gathered() -> None:
     interpreter = Interpreter.current()
-    tree = gather(interpreter, ["attrs"], ["true"])
-    entries = {"/" + os.fsdecode(entry.path): entry for entry in tree.entries()}
+    copy = gather(interpreter, ["attrs"], ["true"])
+    tree = copy.tree
+    entries = {"/" + os.fsdecode(entry.path): entry for entry in copy.entries()}
     library = str(interpreter.library)
     assert entries[str(interpreter.executable)].mode == 0o755
     for present in (
@@ -476,6 +477,41 @@ def test_the_image_is_the_same_each_time(store: Store, tmp_path: Path) -> None:
     assert image.tags
     with Store.open(tmp_path / "other") as other:
         assert Image.from_interpreter(store=other) == image
+
+
+def test_an_image_that_is_there_is_not_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.from_interpreter("python:here", store=store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Copy, "entries", lambda copy: pytest.fail("made again"))
+        again = Image.from_interpreter("python:there", store=store)
+        assert again == image
+        assert [tag.familiar for tag in again.tags] == ["python:here", "python:there"]
+    for tag in again.tags:
+        Image.get(tag, store=store).delete()
+    store.collect()
+    assert Image.from_interpreter(store=store) == image
+
+
+def test_fingerprints_tell_what_has_changed(tmp_path: Path) -> None:
+    source = tmp_path / "file"
+    source.write_text("1")
+
+    def fingerprint(mode: int = 0o644, data: bytes = b"x", link: str = "to") -> str:
+        tree = FileTree()
+        tree.add_file("/a", source, mode)
+        tree.add_file("/b", data)
+        tree.add_link("/c", link)
+        return tree.fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first
+    stamp = source.stat()
+    source.write_text("2")
+    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    others = [fingerprint(), fingerprint(0o755), fingerprint(data=b"y"), fingerprint(link="x")]
+    assert len({first, *others}) == 5
 
 
 def test_without_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:

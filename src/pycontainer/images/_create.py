@@ -11,6 +11,7 @@ from pycontainer.errors import ImageError, TarError
 from pycontainer.images import _names
 from pycontainer.images._intake import link_image
 from pycontainer.images._parallel import for_each
+from pycontainer.images._remembered import recall, remember
 from pycontainer.layers import decompress, pack, read_entries, walk_tree
 from pycontainer.oci import (
     Compression,
@@ -151,13 +152,22 @@ def from_interpreter(
 
     interpreter = Interpreter.current()
     try:
-        return image_of_entries(
-            store,
-            gather(interpreter, packages, programs).entries(),
-            created_by=f"copy of {interpreter.executable}",
-            config=container_config(interpreter),
-            names=names,
-        )
+        copy = gather(interpreter, packages, programs)
+        fingerprint = copy.fingerprint()
+        with store.lease():
+            known = recall(store, fingerprint)
+            if known is not None:
+                layers = zip(known[0].layers, known[1].diff_ids, strict=True)
+                return assemble(store, list(layers), known[1], names)
+            manifest = image_of_entries(
+                store,
+                copy.entries(),
+                created_by=f"copy of {interpreter.executable}",
+                config=container_config(interpreter),
+                names=names,
+            )
+            remember(store, fingerprint, manifest)
+            return manifest
     except OSError as error:
         raise ImageError(
             f"cannot copy the interpreter {interpreter.executable}: {error}",

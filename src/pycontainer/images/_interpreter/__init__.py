@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from pycontainer.images._interpreter.interpreter import Interpreter, container_config, gather
+from pycontainer.images._interpreter.interpreter import (
+    Copy,
+    Interpreter,
+    container_config,
+    gather,
+)
 
-__all__ = ["Interpreter", "container_config", "gather"]
+__all__ = ["Copy", "Interpreter", "container_config", "gather"]

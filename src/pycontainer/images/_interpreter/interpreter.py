@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import sysconfig
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.metadata import Distribution
 
-__all__ = ["Interpreter", "container_config", "gather"]
+    from pycontainer.layers import Entry
+
+__all__ = ["Copy", "Interpreter", "container_config", "gather"]
 
 _log = logging.getLogger("pycontainer.images")
 # Wherever they are: tests, tools that need a screen, what only a compiler wants.
@@ -36,6 +39,8 @@ _SKIPPED_AT_TOP: Final = frozenset(
 _SKIPPED_SUFFIXES: Final = (".a", ".exe", ".pyc")
 _SKIPPED_EXTENSIONS: Final = ("_ctypes_test", "_test", "_tkinter", "_xxtestfuzz", "xxlimited")
 _PROGRAMS: Final = ("/bin/sh", "/usr/bin/env")  # of shell commands and of scripts' first lines
+_FORMAT: Final = 1  # counts up when the same files shall give another image
+_MTIME: Final = 0
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -88,28 +93,59 @@ def container_config(interpreter: Interpreter) -> ContainerConfig:
     return ContainerConfig(env=(f"PATH={path}", "LANG=C.UTF-8"), cmd=("python3",))
 
 
-def gather(
-    interpreter: Interpreter, packages: Sequence[str], programs: Sequence[str], *, mtime: int = 0
-) -> FileTree:
-    """Collect everything; nothing is read yet but what tells what else is needed.
+@frozen
+class Copy:
+    """What an image of an interpreter will hold.
+
+    Attributes:
+        interpreter: Which one.
+        tree: The files, but for compiled modules.
+        modules: Sources, and the paths that they will have.
+    """
+
+    interpreter: Interpreter
+    tree: FileTree
+    modules: tuple[tuple[Path, str], ...]
+
+    def fingerprint(self) -> str:
+        """The same text as long as nothing has changed that `entries` depends on."""
+        version = f"{_FORMAT} {sys.implementation.cache_tag} {MAGIC_NUMBER.hex()} "
+        return version + self.tree.fingerprint()
+
+    def entries(self) -> Iterator[Entry]:
+        """All files as entries of a layer, compiled modules among them.
+
+        A container then neither compiles nor writes them.
+
+        Raises:
+            ImageError: The interpreter cannot compile.
+        """
+        compiled = compile_sources(self.interpreter.executable, self.modules, mtime=_MTIME)
+        for (_, path), data in zip(self.modules, compiled, strict=True):
+            if data:
+                self.tree.add_file(cache_path(path), data)
+        return self.tree.entries(mtime=_MTIME)
+
+
+def gather(interpreter: Interpreter, packages: Sequence[str], programs: Sequence[str]) -> Copy:
+    """Find out all that belongs into an image; nothing is read but what tells what else is needed.
 
     Raises:
         ImageError: Something needed is missing.
         OSError: Something needed cannot be read.
     """
-    return _Gathering(interpreter, mtime).run(packages, programs)
+    return _Gathering(interpreter).run(packages, programs)
 
 
 class _Gathering:
-    def __init__(self, interpreter: Interpreter, mtime: int) -> None:
+    def __init__(self, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
-        self._mtime = mtime
         self._tree = FileTree()
         self._libraries = Libraries()
         self._modules: list[tuple[Path, str]] = []
         self._extensions: list[Path] = []
 
-    def run(self, packages: Sequence[str], programs: Sequence[str]) -> FileTree:
+    def run(self, packages: Sequence[str], programs: Sequence[str]) -> Copy:
         self._add_executable()
         self._add_standard_library()
         for distribution in distributions.with_requirements(packages):
@@ -120,8 +156,7 @@ class _Gathering:
         system.add_certificates(self._tree)
         system.add_locale(self._tree)
         self._tree.add_directory(str(self._interpreter.packages))
-        self._add_bytecode()
-        return self._tree
+        return Copy(self._interpreter, self._tree, tuple(self._modules))
 
     def _add_executable(self) -> None:
         executable = self._interpreter.executable
@@ -189,13 +224,6 @@ class _Gathering:
             pointer = f"{standard}/{library.name}"
             if pointer not in self._tree:
                 self._tree.add_link(pointer, real)
-
-    def _add_bytecode(self) -> None:
-        """Compiled modules, so that a container neither compiles nor writes them."""
-        compiled = compile_sources(self._interpreter.executable, self._modules, mtime=self._mtime)
-        for (_, path), data in zip(self._modules, compiled, strict=True):
-            if data:
-                self._tree.add_file(cache_path(path), data)
 
 
 def _files_below(top: Path) -> Iterator[Path]:

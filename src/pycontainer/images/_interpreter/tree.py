@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -47,6 +48,7 @@ class FileTree:
 
     def __init__(self) -> None:
         self._nodes: dict[_Parts, _Directory | _Link | _File] = {(): _Directory()}
+        self._plain: set[_Parts] = set()  # directories of this machine known to be no symlinks
 
     def __contains__(self, path: str) -> bool:
         return self._place(path) in self._nodes
@@ -81,17 +83,18 @@ class FileTree:
                 done = done[:-1]
                 continue
             here = (*done, name)
-            host = Path("/", *here)
-            if host.is_symlink():
-                links += 1
-                target = os.readlink(host)
-                if links > _MOST_SYMLINKS:
-                    raise ImageError(f"{path} leads round in circles")
-                self._put_at(here, _Link(target))
-                done = () if target.startswith("/") else done
-                todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-            else:
+            target = None if here in self._plain else _link_target("/" + "/".join(here))
+            if target is None:
+                if todo:
+                    self._plain.add(here)
                 done = here
+                continue
+            links += 1
+            if links > _MOST_SYMLINKS:
+                raise ImageError(f"{path} leads round in circles")
+            self._put_at(here, _Link(target))
+            done = () if target.startswith("/") else done
+            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
         real = Path("/", *done)
         try:
             status = real.stat()
@@ -101,6 +104,20 @@ class FileTree:
             raise ImageError(f"cannot copy {path} into an image: not a regular file")
         self._put_at(done, _File(real, 0o755 if status.st_mode & 0o111 else 0o644))
         return str(real)
+
+    def fingerprint(self) -> str:
+        """A text that is another whenever an entry or the content of a file may be another.
+
+        This machine's files are not read for it: a change of their content changes their status.
+        """
+        found = hashlib.sha256()
+        for parts in sorted(self._nodes):
+            node = self._nodes[parts]
+            facts: tuple[object, ...] = ()
+            if isinstance(node, _File):
+                facts = (node.mode, *_identity(node.source))
+            found.update(repr((parts, node if not facts else "file", facts)).encode())
+        return found.hexdigest()
 
     def entries(self, *, mtime: int = 0) -> Iterator[Entry]:
         """All as entries of a layer, each directory before what is in it, by the names' bytes."""
@@ -147,6 +164,21 @@ class FileTree:
             else:
                 done = (*done, part)
         raise ImageError(f"{path} leads round in circles")
+
+
+def _link_target(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:  # no symlink, or nothing at all
+        return None
+
+
+def _identity(source: Path | bytes) -> tuple[object, ...]:
+    if isinstance(source, bytes):
+        return (hashlib.sha256(source).hexdigest(),)
+    status = source.stat()
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return (str(source), status.st_dev, status.st_ino, status.st_size, *times)
 
 
 def _file_entry(path: bytes, node: _File, mtime_ns: int) -> Entry:
