@@ -424,7 +424,7 @@ def test_names_that_no_file_system_takes(name: bytes, root: Path) -> None:
 def test_descriptors_are_bounded_and_closed(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 200, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 40, hard))
     try:
         parts = [file(b"%d/%d/f" % (i % 7, i)) for i in range(1000)]
         parts += [header(b"wide/%d/" % i, b"5", mode=0o755) for i in range(1000)]
@@ -534,6 +534,14 @@ def test_applied_whiteouts_spare_their_own_layer(root: Path) -> None:
     left = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
     assert left == ["d", "d/linked", "d/new", "e", "e/new", "f", "l"]
     assert (root / "f").read_bytes() == b"new"
+
+
+def test_an_applied_opaque_marker_over_a_deep_tree(root: Path) -> None:
+    deep = b"d/" * 600
+    put(root, extension(b"L", deep + b"old\0"), file(b"x"))
+    put(root, extension(b"L", deep + b"new\0"), file(b"x"), file(b".wh..wh..opq"), apply=True)
+    entries = walk_tree(root, ownership=USER)
+    assert [entry.path for entry in entries][-1] == deep + b"new"
 
 
 def test_a_directory_of_an_applied_layer_replaces_all_that_was_said_of_it(root: Path) -> None:
@@ -749,6 +757,11 @@ def test_an_exception_of_the_callback_ends_it(root: Path) -> None:
     with pytest.raises(RuntimeError, match="enough"):
         unpack(io.BytesIO(TAR), root, ownership=USER, events=stop)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("layer-")]
+
+
+def test_no_such_root(root: Path) -> None:
+    with pytest.raises(LayerError, match="No such file"):
+        put(root / "missing")
 
 
 # --- entries from elsewhere ------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Directories", "Place", "is_whiteout", "show"]
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_HELD: Final = 128  # a soft limit of 1024 descriptors must do for several layers at once
+_FEWEST_HELD: Final = 32
+_MOST_HELD: Final = 1024
 _MOST_SYMLINKS: Final = 40  # as the kernel
 _LONGEST_PATH: Final = 4096
 _WHITEOUT: Final = b".wh."
@@ -62,6 +64,9 @@ class Directories:
         self._maker = maker
         self._overlay = overlay
         self._known: dict[bytes, Place] = {b"": self.root}
+        # Several layers at once, and the program around them, must do with what the limit allows.
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = max(_FEWEST_HELD, min(_MOST_HELD, limit // 8))
 
     def close(self) -> None:
         """Close all descriptors; can be done twice."""
@@ -96,8 +101,8 @@ class Directories:
 
     def _make_room(self, here: Place) -> None:
         """Close the older half, but not where we stand, if too much is open."""
-        if len(self._known) >= _HELD:
-            younger = dict(list(self._known.items())[_HELD // 2 :])
+        if len(self._known) >= self._most:
+            younger = dict(list(self._known.items())[self._most // 2 :])
             self._keep({b"": self.root, here.path: here, **younger})
 
     def _keep(self, kept: dict[bytes, Place]) -> None:

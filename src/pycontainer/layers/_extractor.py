@@ -84,7 +84,10 @@ class Extractor:
     ) -> None:
         self._as_user = ownership is Ownership.USER
         self._apply = apply
-        self._directories = Directories(root, self, overlay=not apply)
+        try:
+            self._directories = Directories(root, self, overlay=not apply)
+        except OSError as error:
+            raise LayerError(f"cannot unpack into {root}: {error.strerror}") from error
         self._whiteouts: Whiteouts
         if apply:
             self._whiteouts = Applied(self._directories, self._removed)
@@ -125,8 +128,7 @@ class Extractor:
             elif entry.kind is DIRECTORY:
                 self._directory(entry, place, name)
             elif entry.kind is SYMLINK:
-                place = self._make(parent, name, lambda fd: os.symlink(entry.link, name, dir_fd=fd))
-                self._describe_unopened(entry, place, name)
+                self._symlink(entry, parent, name)
             elif entry.kind is HARD_LINK:
                 self._hard_link(entry, parent, name)
             else:
@@ -274,6 +276,10 @@ class Extractor:
             self._late[path] = _Late(mode=mode)
 
     # --- what is not opened ------------------------------------------------------------------
+
+    def _symlink(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        place = self._make(parent, name, lambda fd: os.symlink(entry.link, name, dir_fd=fd))
+        self._describe_unopened(entry, place, name)
 
     def _special(self, entry: Entry, parent: bytes, name: bytes) -> None:
         if self._as_user and entry.kind is not FIFO:

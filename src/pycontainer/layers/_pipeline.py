@@ -363,7 +363,9 @@ def pack(
         LayerError: A file cannot be read, or changed while it was.
     """
     counted = _Counted(entries)
-    tar_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
+    tar_hash = hashlib.sha256()
+    # Uncompressed, the tar is the blob.
+    blob_hash = None if compression is Compression.NONE else hashlib.sha256()
     with (
         _Stage(partial(_write_blob, blob_hash, blob)) as to_blob,
         _Stage(lambda chunks: _forward(compress(chunks, compression, level), to_blob)) as to_codec,
@@ -374,15 +376,17 @@ def pack(
             tar_size += len(chunk)
             to_hash.put(chunk)
             to_codec.put(chunk)
-    digest = Digest("sha256", blob_hash.hexdigest())
+    diff_id = Digest("sha256", tar_hash.hexdigest())
+    digest = diff_id if blob_hash is None else Digest("sha256", blob_hash.hexdigest())
     blob.commit(digest)
     descriptor = Descriptor(media_types.oci_layer(compression), digest, blob.size)
-    return Packed(descriptor, Digest("sha256", tar_hash.hexdigest()), tar_size, counted.count)
+    return Packed(descriptor, diff_id, tar_size, counted.count)
 
 
-def _write_blob(blob_hash: hashlib._Hash, blob: BlobWriter, chunks: Iterable[bytes]) -> None:
+def _write_blob(blob_hash: hashlib._Hash | None, blob: BlobWriter, chunks: Iterable[bytes]) -> None:
     for chunk in chunks:
-        blob_hash.update(chunk)
+        if blob_hash is not None:
+            blob_hash.update(chunk)
         blob.write(chunk)
 
 

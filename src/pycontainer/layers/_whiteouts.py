@@ -90,22 +90,30 @@ class Applied:
     def hide(self, place: Place, name: bytes) -> None:
         """Remove it, or what in it is not of this layer."""
         path = place.child(name)
-        try:
-            is_directory = stat.S_ISDIR(
-                os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_mode
-            )
-        except FileNotFoundError:
-            return
-        if path not in self._own:
-            remove_tree(os.fsdecode(name), dir_fd=place.fd)
-            self._removed(path)
-        elif is_directory:
+        if not self._remove(place, name, path):
             self.hide_all(self._directories.get(path))
 
     def hide_all(self, place: Place) -> None:
         """Remove all in it that is not of this layer."""
-        path = place.path
-        with os.scandir(place.fd) as found:
-            names = [os.fsencode(item.name) for item in found]
-        for name in names:
-            self.hide(self._directories.get(path), name)
+        own = [place.path]
+        while own:
+            above = own.pop()
+            with os.scandir(self._directories.get(above).fd) as found:
+                names = [os.fsencode(item.name) for item in found]
+            for name in names:
+                place = self._directories.get(above)
+                path = place.child(name)
+                if not self._remove(place, name, path):
+                    own.append(path)
+
+    def _remove(self, place: Place, name: bytes, path: bytes) -> bool:
+        """Remove what is not of this layer; False for a directory that is."""
+        try:
+            status = os.stat(name, dir_fd=place.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        if path in self._own:
+            return not stat.S_ISDIR(status.st_mode)
+        remove_tree(os.fsdecode(name), dir_fd=place.fd)
+        self._removed(path)
+        return True

@@ -26,11 +26,7 @@ _OCTAL_7: Final = 0o7777777
 _OCTAL_11: Final = 0o77777777777
 _SECOND: Final = 1_000_000_000
 _MODE_BITS: Final = 0o7777
-_NO_LINK: Final = bytes(_NAME)
-# Magic and version, no names of owner and group, no device, no prefix.
-_TAIL: Final = b"ustar\x0000" + bytes(64) + b"0000000\x000000000\0" + bytes(167)
-_PREFIX_AT: Final = 345
-_DEVICE_AT: Final = 329
+_SPACES: Final = 8 * ord(" ")  # what the checksum counts in its own place
 _DEVICES: Final = (CHARACTER_DEVICE, BLOCK_DEVICE)
 
 
@@ -85,38 +81,38 @@ def _zeros(size: int) -> Iterator[bytes]:
 
 
 def _header(entry: Entry) -> bytes:
-    kind = entry.kind
     name = entry.path or b"."
-    if kind is DIRECTORY:
+    if entry.kind is FILE:
+        size, (tail, tail_sum) = entry.size, _FILE_TAIL
+    elif entry.kind is DIRECTORY:
         name += b"/"
-    size = entry.size if kind is FILE else 0
+        size, (tail, tail_sum) = 0, _DIRECTORY_TAIL
+    else:
+        return _full_header(entry, name, 0)
+    uid, gid = entry.uid, entry.gid
     seconds, rest = divmod(entry.mtime_ns, _SECOND)
     if (
         rest
         or entry.xattrs
-        or entry.link
         or len(name) > _NAME
-        or kind in _DEVICES
         or not (0 <= seconds <= _OCTAL_11 and size <= _OCTAL_11)
-        or not (0 <= entry.uid <= _OCTAL_7 and 0 <= entry.gid <= _OCTAL_7)
+        or not (0 <= uid <= _OCTAL_7 and 0 <= gid <= _OCTAL_7)
         or b"\0" in name
     ):
         return _full_header(entry, name, size)
-    mode = entry.mode & _MODE_BITS
-    return _block(name, mode, entry.uid, entry.gid, size, seconds, kind._value_, _NO_LINK, _TAIL)
+    return _block(name, entry.mode & _MODE_BITS, uid, gid, size, seconds, tail, tail_sum)
 
 
 def _full_header(entry: Entry, name: bytes, size: int) -> bytes:
-    if b"\0" in name or b"\0" in entry.link:
-        raise ValueError(f"a zero byte in {entry.path!r} or its link {entry.link!r}")
+    link = entry.link
+    if b"\0" in name or b"\0" in link:
+        raise ValueError(f"a zero byte in {entry.path!r} or its link {link!r}")
     if min(entry.uid, entry.gid, size, entry.major, entry.minor) < 0:
         raise ValueError(f"a negative number in {entry!r}")
     pax = {xattr_key(key): value for key, value in entry.xattrs.items()}
-    tail = _TAIL
+    prefix = b""
     if len(name) > _NAME:
         prefix, name = _split(name, pax)
-        tail = tail[: _PREFIX_AT - 257] + prefix.ljust(167, b"\0")
-    link = entry.link
     if len(link) > _NAME:
         pax[b"linkpath"], link = link, link[:_NAME]
     uid = _fit(entry.uid, _OCTAL_7, b"uid", pax)
@@ -126,23 +122,53 @@ def _full_header(entry: Entry, name: bytes, size: int) -> bytes:
     if rest or not 0 <= seconds <= _OCTAL_11:
         pax[b"mtime"] = decimal_time(entry.mtime_ns)
         seconds = min(max(seconds, 0), _OCTAL_11)
-    if entry.kind in _DEVICES:
-        if max(entry.major, entry.minor) > _OCTAL_7:
-            raise ValueError(f"tar cannot express the device numbers of {entry!r}")
-        device = b"%07o\0%07o\0" % (entry.major, entry.minor)
-        tail = tail[: _DEVICE_AT - 257] + device + tail[_PREFIX_AT - 257 :]
-    block = _block(
-        name,
-        entry.mode & _MODE_BITS,
+    major, minor = (entry.major, entry.minor) if entry.kind in _DEVICES else (0, 0)
+    if max(major, minor) > _OCTAL_7:
+        raise ValueError(f"tar cannot express the device numbers of {entry!r}")
+    tail = _with_sum(_tail(entry.kind.value, link, major, minor, prefix))
+    block = _block(name, entry.mode & _MODE_BITS, uid, gid, size, seconds, *tail)
+    return _pax_header(pax) + block if pax else block
+
+
+def _block(
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    seconds: int,
+    tail: bytes,
+    tail_sum: int,
+) -> bytes:
+    head = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        name.ljust(_NAME, b"\0"),
+        mode,
         uid,
         gid,
         size,
         seconds,
-        entry.kind._value_,
-        link.ljust(_NAME, b"\0"),
-        tail,
     )
-    return _pax_header(pax) + block if pax else block
+    # The low half of Adler-32 is one plus the sum of all bytes, as long as that stays below 65521.
+    total = (adler32(head) & 0xFFFF) - 1 + _SPACES + tail_sum
+    return b"%s%06o\0 %s" % (head, total, tail)
+
+
+def _tail(
+    flag: bytes, link: bytes = b"", major: int = 0, minor: int = 0, prefix: bytes = b""
+) -> bytes:
+    """All of a header that stands after its checksum; the names of owner and group stay empty."""
+    device = b"%07o\0%07o\0" % (major, minor)
+    fields = (flag, link.ljust(_NAME, b"\0"), b"ustar\x0000", bytes(64), device, prefix)
+    return b"".join(fields).ljust(_BLOCK - 156, b"\0")
+
+
+def _with_sum(tail: bytes) -> tuple[bytes, int]:
+    return tail, sum(tail)
+
+
+_FILE_TAIL: Final = _with_sum(_tail(FILE.value))
+_PAX_TAIL: Final = _with_sum(_tail(b"x"))
+_DIRECTORY_TAIL: Final = _with_sum(_tail(DIRECTORY.value))
 
 
 def _split(name: bytes, pax: dict[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -161,34 +187,7 @@ def _fit(value: int, most: int, key: bytes, pax: dict[bytes, bytes]) -> int:
     return 0
 
 
-def _block(
-    name: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    seconds: int,
-    flag: bytes,
-    link: bytes,
-    tail: bytes,
-) -> bytes:
-    block = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0        %s%s%s" % (
-        name.ljust(_NAME, b"\0"),
-        mode,
-        uid,
-        gid,
-        size,
-        seconds,
-        flag,
-        link,
-        tail,
-    )
-    # The low half of Adler-32 is one plus the sum of all bytes, as long as that stays below 65521.
-    total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
-    return b"%s%06o\0 %s" % (block[:148], total, block[156:])
-
-
 def _pax_header(records: dict[bytes, bytes]) -> bytes:
     body = encode_records(records)
-    header = _block(b"PaxHeaders.0/entry", 0o644, 0, 0, len(body), 0, b"x", _NO_LINK, _TAIL)
+    header = _block(b"PaxHeaders.0/entry", 0o644, 0, 0, len(body), 0, *_PAX_TAIL)
     return header + body + _ZEROS[: -len(body) % _BLOCK]
