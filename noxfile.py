@@ -54,14 +54,14 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit, property and integration tests, on the built wheel."""
     install(session, "tests", wheel=True)
-    pytest(session, "-n2", "--dist=loadgroup", "tests/unit", "tests/property", "tests/integration")
+    pytest(session, "-n2", "--dist=worksteal", "tests/unit", "tests/property", "tests/integration")
 
 
 @nox.session
 def interop(session: nox.Session) -> None:
     """Other programs read what we write, and the other way round."""
     install(session, "tests", wheel=True)
-    pytest(session, "tests/interop")
+    pytest(session, "-n2", "--dist=loadfile", "tests/interop")
 
 
 @nox.session
