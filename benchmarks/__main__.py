@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.list:
         for each in CASES.values():
-            print(f"{each.name:12} {each.title}")
+            print(f"{each.name:20} {each.title}")
         return 0
     if unknown := set(options.names) - CASES.keys():
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")

@@ -27,16 +27,10 @@ def _image(directory: Path) -> Iterator[pc.Image]:
         yield pc.Image.import_rootfs(peers.minbase(), store=store)
 
 
-@case("Start to exit of /bin/true", rounds=50, cpu=False)
 @contextlib.contextmanager
-def start_exit(directory: Path) -> Iterator[Pair]:
-    """A container is made, runs one program and is removed.
-
-    `pc.run` mounts an overlay on the image and isolates as Docker does by default, with a seccomp
-    filter. `runc run` works directly on an unpacked tree, with what `runc spec` proposes, without one.
-    """
+def _start_exit(directory: Path, *, filtered: bool) -> Iterator[Pair]:
     rootfs = peers.tree(peers.minbase(), directory / "rootfs")
-    bundle = peers.runc_bundle(directory / "bundle", rootfs, ["/bin/true"])
+    bundle = peers.runc_bundle(directory / "bundle", rootfs, ["/bin/true"], filtered=filtered)
 
     def run() -> None:
         pc.run(image, ["/bin/true"], check=True, store=image.store)
@@ -45,7 +39,28 @@ def start_exit(directory: Path) -> Iterator[Pair]:
         peers.call("runc", "run", "--bundle", bundle, f"benchmark-{uuid.uuid4().hex[:8]}")
 
     with _image(directory) as image:
-        yield Side("pycontainer", run), Side("runc", runc)
+        name = "runc, with a filter" if filtered else "runc"
+        yield Side("pycontainer", run), Side(name, runc)
+
+
+@case("Start to exit of /bin/true", rounds=50, cpu=False)
+@contextlib.contextmanager
+def start_exit(directory: Path) -> Iterator[Pair]:
+    """A container is made, runs one program and is removed.
+
+    `pc.run` mounts an overlay on the image and isolates as Docker does by default, with a seccomp
+    filter. `runc run` works directly on an unpacked tree, with what `runc spec` proposes, without one.
+    """
+    with _start_exit(directory, filtered=False) as pair:
+        yield pair
+
+
+@case("Start to exit of /bin/true, both with a seccomp filter", rounds=50, cpu=False)
+@contextlib.contextmanager
+def start_exit_filtered(directory: Path) -> Iterator[Pair]:
+    """As before, but `runc` too installs a filter, which allows the system calls that ours allows."""
+    with _start_exit(directory, filtered=True) as pair:
+        yield pair
 
 
 @case("One more process in a running container", rounds=50, cpu=False)

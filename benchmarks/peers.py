@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from pycontainer.runtime import seccomp
+from pycontainer.runtime._seccomp_model import ALLOW
 
 __all__ = [
     "call",
@@ -28,6 +32,10 @@ __all__ = [
 _CACHE = Path(__file__).parents[1] / ".cache"
 _REGISTRY_SECONDS = 10
 _SCRATCH_BYTES = 8 << 30
+_ARCHITECTURES = {
+    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+}
 
 
 def call(*command: str | Path) -> None:
@@ -84,16 +92,37 @@ def tree(archive: Path, directory: Path) -> Path:
     return directory
 
 
-def runc_bundle(directory: Path, rootfs: Path, command: Sequence[str]) -> Path:
-    """Return a bundle as `runc spec` makes it, with this root and command and no terminal."""
+def runc_bundle(
+    directory: Path, rootfs: Path, command: Sequence[str], *, filtered: bool = False
+) -> Path:
+    """Return a bundle as `runc spec` makes it, with this root and command and no terminal.
+
+    Args:
+        directory: Where to make it.
+        rootfs: The root file system.
+        command: What it executes.
+        filtered: Add a seccomp filter that allows the calls which ours allows.
+    """
     directory.mkdir()
     call("runc", "spec", "--bundle", directory)
     config = directory / "config.json"
     spec = json.loads(config.read_text())
     spec["root"] = {"path": str(rootfs), "readonly": False}
     spec["process"] |= {"terminal": False, "args": list(command)}
+    if filtered:
+        spec["linux"]["seccomp"] = {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "architectures": _ARCHITECTURES[platform.machine()],
+            "syscalls": [{"names": _allowed_calls(), "action": "SCMP_ACT_ALLOW"}],
+        }
     config.write_text(json.dumps(spec))
     return directory
+
+
+def _allowed_calls() -> list[str]:
+    rules = seccomp.default_profile().rules
+    allowed = (r for r in rules if r.action == ALLOW and not r.condition.capabilities)
+    return sorted({name for rule in allowed for name in rule.names})
 
 
 @contextlib.contextmanager

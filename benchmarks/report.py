@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Case, Comparison, Samples
+from benchmarks.measure import CASES, Case, Comparison, Samples
 
 __all__ = ["table", "write"]
 
@@ -52,7 +52,8 @@ def write(case: Case, comparison: Comparison, directory: Path) -> None:
     }
     (directory / f"{case.name}.json").write_text(json.dumps(document, indent=1) + "\n")
     _plot(case, comparison, directory / f"{case.name}.png")
-    documents = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
+    results = (directory / f"{name}.json" for name in CASES)
+    documents = [json.loads(path.read_text()) for path in results if path.exists()]
     (directory / "results.md").write_text("\n".join(map(_section, documents)))
 
 
