@@ -12,7 +12,7 @@ html_title = f"pycontainer {release}"
 html_theme = "furo"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "benchmarks/results.md"]
 myst_enable_extensions = ["attrs_inline", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
