@@ -111,6 +111,7 @@ def test_the_doctor_finds_nothing_that_is_needed_missing(ordinary: Ordinary) -> 
     result = ordinary.run("-m", "pycontainer", "doctor")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "an ordinary user" in result.stdout
+    assert "overlayfs at the store: mounts" in result.stdout
 
 
 def test_root_inside_is_the_user_outside(ordinary: Ordinary) -> None:

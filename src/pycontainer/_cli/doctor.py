@@ -191,8 +191,12 @@ def _home() -> Path:
 def _try(statement: str) -> str:
     """Run a statement in namespaces of its own; return why that failed, or nothing."""
     prepare = (
-        "from pycontainer._linux.process import NAMESPACE_FLAGS as F, unshare; "
-        f"unshare((F['user'] if {os.geteuid() != 0} else 0) | F['mount']); "
+        "import os; from pycontainer._linux.process import NAMESPACE_FLAGS as F, unshare; "
+        f"ordinary, uid, gid = {os.geteuid() != 0}, os.geteuid(), os.getegid(); "
+        "unshare((F['user'] if ordinary else 0) | F['mount']); "
+        # Without its ids mapped, the user owns nothing in the new namespace, not even the directories.
+        "[open(f'/proc/self/{name}', 'w').write(text) for name, text in (('setgroups', 'deny'), "
+        "('uid_map', f'0 {uid} 1'), ('gid_map', f'0 {gid} 1')) if ordinary]; "
     )
     result = subprocess.run(  # noqa: S603  (our own interpreter and text)
         [sys.executable, "-c", prepare + statement],
