@@ -365,6 +365,11 @@ def test_exec_is_like_the_container(image: Image) -> None:
             container.exec(["sleep", "60"], timeout=0.2)
 
 
+def test_exec_splits_a_string_as_run_does(image: Image) -> None:
+    with pc.Container.start(image, "sleep 60", store=image.store) as container:
+        assert container.exec("echo 'one word' two", check=True).stdout == b"one word two\n"
+
+
 def test_exec_streams(image: Image) -> None:
     with pc.Container.start(image, ["sleep", "60"], store=image.store) as container:
         with container.exec(["cat"], stdin=True, wait=False) as process:

@@ -51,6 +51,10 @@ def detached(
                 mount.configure(context, "volatile")
         if userxattr:
             mount.configure(context, "userxattr")
+        else:
+            # Some kernels have these on: an upper then does not say by itself what has changed.
+            mount.configure(context, "redirect_dir", "off")
+            mount.configure(context, "metacopy", "off")
         return mount.create(context, mount.RDONLY if upper is None else 0)
     finally:
         os.close(context)
@@ -101,8 +105,7 @@ def _mount_classic(
             options += [f"upperdir={_escape(upper)}", f"workdir={_escape(work)}"]
             if volatile:
                 options.append("volatile")
-        if userxattr:
-            options.append("userxattr")
+        options += ["userxattr"] if userxattr else ["redirect_dir=off", "metacopy=off"]
         data = os.fsencode(",".join(options))
         if len(data) >= _PAGE:
             raise OSError(errno.E2BIG, f"overlay options of {len(data)} bytes", target)

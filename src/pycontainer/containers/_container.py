@@ -11,7 +11,7 @@ from attrs import evolve
 
 from pycontainer.containers import _home
 from pycontainer.containers._logs import LogLine, read_log
-from pycontainer.containers._options import Options
+from pycontainer.containers._options import Options, words
 from pycontainer.containers._process import Process, start_process
 from pycontainer.content import Store
 from pycontainer.errors import (
@@ -20,6 +20,7 @@ from pycontainer.errors import (
     ContainerStateError,
     TimeoutExpired,
 )
+from pycontainer.oci.runtime import Process as OciProcess
 from pycontainer.oci.runtime import RuntimeSpec
 from pycontainer.runtime import (
     Network,
@@ -309,7 +310,7 @@ class Container:
 
     def exec(
         self,
-        args: Sequence[str],
+        args: Sequence[str] | str,
         *,
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
@@ -324,7 +325,7 @@ class Container:
         """Run another command in it.
 
         Args:
-            args: Command and arguments.
+            args: Command and arguments; a string is split as a shell would, but no shell runs.
             env: Environment beside the container's.
             workdir: Working directory, in place of the container's.
             user: Who it runs as, in place of the container's.
@@ -343,30 +344,9 @@ class Container:
             ProcessFailed: It failed, and `check` is set.
             TimeoutExpired: It took too long and was killed.
         """
-        if not args:
-            raise ContainerError("nothing to run: no command", remedy="give one")
         state = self._state()
-        spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
-        own = spec.process
-        values = dict(entry.partition("=")[::2] for entry in own.env)
-        who = resolve_user(
-            f"{own.user.uid}:{own.user.gid}" if user is None else user,
-            _home.reader(self._directory, self._record),
-        )
-        if user is None:
-            who = evolve(who, groups=own.user.additional_gids, home=values.get("HOME", "/"))
-        else:
-            values.pop("HOME", None)
-        process = evolve(
-            default_process(
-                args,
-                env={**values, **(env or {})},
-                cwd=workdir or own.cwd,
-                user=who,
-                tty=tty,
-                no_new_privileges=own.no_new_privileges,
-            ),
-            rlimits=own.rlimits,
+        process = self._another_process(
+            words(args), env=env or {}, workdir=workdir, user=user, tty=tty
         )
         started = start_process(
             process.args,
@@ -382,6 +362,38 @@ class Container:
                     started.kill()
                     raise
         return started
+
+    def _another_process(
+        self,
+        args: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        workdir: str | None,
+        user: str | None,
+        tty: bool,
+    ) -> OciProcess:
+        """A process like the container's own, but for what is given here."""
+        if not args:
+            raise ContainerError("nothing to run: no command", remedy="give one")
+        own = RuntimeSpec.parse((self._directory / "config.json").read_bytes()).process
+        values = dict(entry.partition("=")[::2] for entry in own.env)
+        who = resolve_user(
+            f"{own.user.uid}:{own.user.gid}" if user is None else user,
+            _home.reader(self._directory, self._record),
+        )
+        if user is None:
+            who = evolve(who, groups=own.user.additional_gids, home=values.get("HOME", "/"))
+        else:
+            values.pop("HOME", None)
+        process = default_process(
+            args,
+            env={**values, **env},
+            cwd=workdir or own.cwd,
+            user=who,
+            tty=tty,
+            no_new_privileges=own.no_new_privileges,
+        )
+        return evolve(process, rlimits=own.rlimits)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the exit code.

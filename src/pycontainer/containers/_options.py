@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pycontainer.images import Image
     from pycontainer.runtime import ResolvedUser
 
-__all__ = ["Options", "command_line"]
+__all__ = ["Options", "command_line", "words"]
 
 _CPU_PERIOD: Final = 100_000
 _HOST_FILES: Final = ("hosts", "resolv.conf", "hostname")
@@ -133,19 +133,23 @@ class Options:
         )
 
 
+def words(args: Sequence[str] | str) -> tuple[str, ...]:
+    """A command as its words; a string is split as a shell would, but no shell runs."""
+    return tuple(shlex.split(args)) if isinstance(args, str) else tuple(args)
+
+
 def command_line(
     image: Image, args: Sequence[str] | str, entrypoint: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Entrypoint and command by Docker's rules.
 
-    The caller's command replaces the image's; the caller's entrypoint replaces both of the image's. A
-    string is split as a shell would, but no shell runs.
+    The caller's command replaces the image's; the caller's entrypoint replaces both of the image's.
 
     Raises:
         ContainerError: That leaves nothing to run.
     """
     config = image.config.config
-    given = tuple(shlex.split(args)) if isinstance(args, str) else tuple(args)
+    given = words(args)
     if entrypoint is not None:
         line = (*entrypoint, *given)
     else:

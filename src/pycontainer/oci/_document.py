@@ -6,6 +6,7 @@ changed copy has no bytes yet and encodes anew, the same way each time.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
@@ -23,7 +24,7 @@ __all__ = ["Document"]
 
 
 @frozen(kw_only=True)
-class Document:
+class Document(ABC):
     """A JSON document with a media type.
 
     Two documents are equal if they mean the same, even if their bytes and so their digests differ.
@@ -37,9 +38,9 @@ class Document:
     extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
     _raw: bytes | None = field(default=None, eq=False, repr=False)
 
+    @abstractmethod
     def to_json(self) -> Json:
         """The document as plain values, members in the order of Go's structures."""
-        raise NotImplementedError
 
     def encode(self) -> bytes:
         """The document's bytes: those it was parsed from, else compact JSON."""

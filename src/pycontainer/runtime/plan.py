@@ -19,7 +19,7 @@ from pycontainer.runtime import _defaults as docker
 from pycontainer.runtime._spec import is_rootless
 
 if TYPE_CHECKING:
-    from pycontainer.oci.runtime import Mount, Process, RuntimeSpec
+    from pycontainer.oci.runtime import Device, Mount, Process, RuntimeSpec
     from pycontainer.runtime.cgroups import CgroupPlan
     from pycontainer.snapshots import RootfsPlan
 
@@ -81,18 +81,7 @@ def compile_plan(
             for entry in (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
             if entry is not None
         ],
-        "devices": [
-            {
-                "path": d.path,
-                "type": _FORMATS[d.type],
-                "mode": d.mode,
-                "major": d.major,
-                "minor": d.minor,
-                "uid": d.uid,
-                "gid": d.gid,
-            }
-            for d in spec.devices
-        ],
+        "devices": [_compile_device(device) for device in spec.devices],
         "bind_devices": rootless,
         "links": [list(link) for link in docker.DEVICE_LINKS],
         "loopback": "network" in kinds,
@@ -159,6 +148,18 @@ def _limit(name: str) -> int:
 def _value(limit: int) -> int:
     """The document writes "no limit" as the largest unsigned number."""
     return resource.RLIM_INFINITY if limit >= 1 << 63 else limit
+
+
+def _compile_device(device: Device) -> Plan:
+    return {
+        "path": device.path,
+        "type": _FORMATS[device.type],
+        "mode": device.mode,
+        "major": device.major,
+        "minor": device.minor,
+        "uid": device.uid,
+        "gid": device.gid,
+    }
 
 
 def _compile_mount(entry: Mount, groups: CgroupMounts, *, rootless: bool) -> Plan | None:
