@@ -9,7 +9,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer import errors
     from pycontainer.build import Builder
-    from pycontainer.containers import Completed, Container, LogLine, Mount, Process, Volume, run
+    from pycontainer.containers import (
+        Change,
+        Completed,
+        Container,
+        ContainerFiles,
+        LogLine,
+        Mount,
+        Process,
+        Volume,
+        run,
+    )
     from pycontainer.content import Store
     from pycontainer.errors import Error
     from pycontainer.images import Image, Registry
@@ -17,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Builder",
+    "Change",
     "Completed",
     "Container",
+    "ContainerFiles",
     "Digest",
     "Error",
     "Image",
@@ -38,8 +50,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Builder": "build",
+    "Change": "containers",
     "Completed": "containers",
     "Container": "containers",
+    "ContainerFiles": "containers",
     "Digest": "oci",
     "Error": "errors",
     "Image": "images",

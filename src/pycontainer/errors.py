@@ -14,6 +14,8 @@ __all__ = [
     "CommandNotExecutable",
     "CommandNotFound",
     "ContainerError",
+    "ContainerFileError",
+    "ContainerFileNotFound",
     "ContainerNotFound",
     "ContainerStateError",
     "ContentError",
@@ -204,6 +206,18 @@ class ContainerNotFound(ContainerError):
 
 class ContainerStateError(ContainerError):
     """The container is in a state in which that operation makes no sense."""
+
+
+class ContainerFileError(ContainerError, OSError):
+    """A file of a container cannot be read, written or copied. `errno` tells why, as of the system."""
+
+    def __init__(self, message: str, *, code: int = 0, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.errno = code
+
+
+class ContainerFileNotFound(ContainerFileError, FileNotFoundError):
+    """The container has no such file or directory."""
 
 
 class NameInUse(ContainerError):

@@ -145,6 +145,33 @@ print(pc.Container.list(all=True))
     assert out.split() == ["up", "42", "137", "()"]
 
 
+def test_files_of_running_and_stopped_containers(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+code = "import time; print('up', flush=True); time.sleep(100)"
+os.mkdir("src")
+open("src/file", "w").write("copied")
+with pc.Container.start(image, ["python", "-c", code]) as c:
+    next(c.logs(follow=True))
+    for word in ("running", "stopped"):
+        c.fs.write_text(f"/{word}", word)
+        c.fs.copy_in("src", f"/in-{word}")
+        c.fs.copy_out(f"/in-{word}", f"out-{word}")
+        print(c.fs.read_text(f"/{word}"), open(f"out-{word}/file").read())
+        c.stop(0.1)
+    print(sorted(change.path for change in c.diff() if change.path.count("/") == 1))
+    c.export("all.tar")
+    made = c.commit(tag="made:1")
+print(pc.run(made, ["python", "-c", "print(open('/stopped').read())"]).text)
+""",
+    )
+    first, second, third, *rest = out.splitlines()
+    assert (first, second) == ("running copied", "stopped copied")
+    assert third == str(sorted(["/running", "/stopped", "/in-running", "/in-stopped"]))
+    assert rest[0] == "stopped"
+
+
 def test_another_user_inside_is_refused_with_a_reason(ordinary: Ordinary) -> None:
     out = script(
         ordinary,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pycontainer.build._changes import without_noise
 from pycontainer.build._graph import State
 from pycontainer.build._network import network_files
 from pycontainer.build._output import Output
@@ -16,7 +15,7 @@ from pycontainer.build._run import Run
 from pycontainer.build._work import Work
 from pycontainer.layers import Entry, Kind
 from pycontainer.oci import ContainerConfig, ImageConfig
-from pycontainer.snapshots import TreeView
+from pycontainer.snapshots import TreeView, without_noise
 
 # --- titles and history --------------------------------------------------------------------------
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pycontainer.containers._changes import Change
 from pycontainer.containers._container import Container
+from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._logs import LogLine
 from pycontainer.containers._mount import Mount
 from pycontainer.containers._process import Completed, Process
 from pycontainer.containers._run import run
 from pycontainer.containers._volume import Volume
 
-__all__ = ["Completed", "Container", "LogLine", "Mount", "Process", "Volume", "run"]
+__all__ = [
+    "Change",
+    "Completed",
+    "Container",
+    "ContainerFiles",
+    "LogLine",
+    "Mount",
+    "Process",
+    "Volume",
+    "run",
+]

@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 import os
-import signal as signals
 import warnings
-from typing import TYPE_CHECKING, Final, Literal, Self
-
-from attrs import evolve
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from pycontainer.containers import _home
-from pycontainer.containers._logs import LogLine, read_log
-from pycontainer.containers._options import Options, words
-from pycontainer.containers._process import Process, start_process
+from pycontainer.containers._changes import Change, export, list_changes
+from pycontainer.containers._commit import commit
+from pycontainer.containers._inside import Inside, close_descriptor
+from pycontainer.containers._life import DELETE_SECONDS
+from pycontainer.containers._options import Options
 from pycontainer.content import Store
-from pycontainer.errors import (
-    ContainerError,
-    ContainerNotFound,
-    ContainerStateError,
-    TimeoutExpired,
-)
-from pycontainer.oci.runtime import Process as OciProcess
-from pycontainer.oci.runtime import RuntimeSpec
-from pycontainer.runtime import (
-    Network,
-    State,
-    default_process,
-    execute,
-    is_watched,
-    launch,
-    read_exit,
-    read_state,
-    resolve_user,
-)
+from pycontainer.errors import ContainerNotFound, ContainerStateError
+from pycontainer.runtime import Network, launch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._mount import Mount
     from pycontainer.images import Image
-    from pycontainer.runtime import Exit, Running
+    from pycontainer.oci import Reference
 
 __all__ = ["Container"]
 
-_GRACE_SECONDS: Final = 10.0
-_DELETE_SECONDS: Final = 30.0
-_LAST_LOOK_SECONDS: Final = 1.0
-Status = Literal["creating", "running", "stopped"]
 
-
-class Container:
+class Container(Inside):
     """A container of a store, running or stopped.
 
     Started by `Container.start`; found again, from any process, by `Container.get` and
@@ -64,21 +41,6 @@ class Container:
         labels: What the caller wrote on it.
         created_at: Seconds since the epoch.
     """
-
-    def __init__(
-        self, store: Store, record: _home.Record, running: Running | None = None, stdin: int = -1
-    ) -> None:
-        self.id = record.id
-        self.name = record.name
-        self.image = record.image
-        self.labels: Mapping[str, str] = record.labels
-        self.created_at = record.created_at
-        self._record = record
-        self._store = store
-        self._directory = _home.directory(store, record.id)
-        self._running = running
-        self._stdin = stdin
-        self._attached = running is not None and not record.detached
 
     # --- making and finding ------------------------------------------------------------------
 
@@ -177,10 +139,10 @@ class Container:
                     timeout=timeout,
                 )
             except BaseException:
-                _close(in_w)
+                close_descriptor(in_w)
                 raise
             finally:
-                _close(in_r)
+                close_descriptor(in_r)
             return cls(store, new.record, running, in_w)
 
     @classmethod
@@ -222,230 +184,72 @@ class Container:
         )
         return tuple(c for c in found if all or c.state == "running")
 
-    # --- what it is --------------------------------------------------------------------------
+    # --- its files as a whole ----------------------------------------------------------------
 
-    @property
-    def state(self) -> Status:
-        """``creating``, ``running`` or ``stopped``, as it is now."""
-        state = read_state(self._directory)
-        if state is None:
-            return "creating" if is_watched(self._directory) else "stopped"
-        return "running" if self._exit() is None and state.alive else "stopped"
+    def diff(self) -> tuple[Change, ...]:
+        """What it has changed of its image's files, by path.
 
-    @property
-    def pid(self) -> int | None:
-        """The process id of its first process on the host; None when it does not run."""
-        state = read_state(self._directory)
-        return state.pid if state is not None and state.alive else None
-
-    @property
-    def exit_code(self) -> int | None:
-        """How it ended: 128 + n after signal n; None while it runs, or if nobody saw it end."""
-        if self._running is not None:
-            try:
-                return self._running.exit_code
-            except ContainerStateError:
-                return None
-        ended = self._exit()
-        return None if ended is None else ended.exit_code
-
-    @property
-    def oom_killed(self) -> bool:
-        """Whether the kernel killed some of it for want of memory."""
-        ended = self._exit()
-        return ended is not None and ended.oom_killed
-
-    def _exit(self) -> Exit | None:
-        return read_exit(self._directory)
-
-    def _state(self) -> State:
-        state = read_state(self._directory)
-        if state is None or not state.alive:
-            raise ContainerStateError(
-                f"container {self.name} does not run",
-                remedy="start another; `exit_code` and `logs` tell how this one ended",
-            )
-        return state
-
-    # --- what it does ------------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        """Write to its standard input, which must have been asked for.
+        Mounts and what the runtime made to mount on do not count. It stands still meanwhile.
 
         Raises:
-            ContainerStateError: It has none, or reads no more.
+            LayerError: A file cannot be read.
+            ContainerStateError: It is gone.
         """
-        if self._stdin < 0:
-            raise ContainerStateError(
-                f"container {self.name} has no standard input here",
-                remedy="start it with stdin=True or tty=True and write through that handle",
-            )
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._stdin, view) :]
-        except BrokenPipeError as error:
-            raise ContainerStateError(f"container {self.name} reads no more input") from error
+        return list_changes(self._directory, self._plan)
 
-    def close_stdin(self) -> None:
-        """End its standard input."""
-        stdin, self._stdin = self._stdin, -1
-        _close(stdin)
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Set the size of its terminal."""
-        if self._running is not None:
-            self._running.resize(rows, columns)
-
-    def logs(self, *, follow: bool = False) -> Iterator[LogLine]:
-        """Its output, line by line, from the beginning.
-
-        Args:
-            follow: Wait for more until it has ended.
-        """
-        return read_log(self._directory / "log", follow=follow, ended=self._has_ended)
-
-    def _has_ended(self) -> bool:
-        return self._exit() is not None or self.state == "stopped"
-
-    def exec(
+    def commit(
         self,
-        args: Sequence[str] | str,
         *,
-        env: Mapping[str, str] | None = None,
-        workdir: str | None = None,
-        user: str | None = None,
-        input: bytes | None = None,
-        stdin: bool = False,
-        tty: bool = False,
-        wait: bool = True,
-        check: bool = False,
-        timeout: float | None = None,
-    ) -> Process:
-        """Run another command in it.
+        tag: str | Reference | None = None,
+        changes: Sequence[str] = (),
+        author: str = "",
+        message: str = "",
+        pause: bool = True,
+    ) -> Image:
+        """Make an image of its image and what it has changed.
+
+        The image's config says what this container was started with: environment, command, user,
+        working directory, labels. The content of volumes and other mounts is left out.
 
         Args:
-            args: Command and arguments; a string is split as a shell would, but no shell runs.
-            env: Environment beside the container's.
-            workdir: Working directory, in place of the container's.
-            user: Who it runs as, in place of the container's.
-            input: Written to its standard input.
-            stdin: Whether its standard input stays open for `Process.write`.
-            tty: Whether it has a terminal.
-            wait: Whether to wait for its end, capturing its output. Otherwise it is returned as it
-                runs: read it with `Process.stream` or `Process.wait`, and close it.
-            check: Whether another exit code than 0 raises, where it is waited for.
-            timeout: Seconds to wait; after them it is killed.
+            tag: The image's name; without one it is kept unnamed.
+            changes: Further changes of the config as a Dockerfile writes them, such as
+                ``CMD ["serve"]``: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+                STOPSIGNAL, USER, VOLUME, WORKDIR.
+            author: Who made it.
+            message: A remark in the image's history.
+            pause: Whether it stands still while its files are read, so that they fit each other.
 
         Raises:
-            ContainerError: There is nothing to run.
-            ContainerStateError: The container does not run.
-            CommandNotFound: There is no such command in the container.
-            ProcessFailed: It failed, and `check` is set.
-            TimeoutExpired: It took too long and was killed.
+            ContainerError: A change is none.
+            LayerError: A file changed while it was read.
+            ContainerStateError: It is gone.
         """
-        state = self._state()
-        process = self._another_process(
-            words(args), env=env or {}, workdir=workdir, user=user, tty=tty
+        return commit(
+            self._store,
+            self._directory,
+            self._record,
+            tag=tag,
+            changes=changes,
+            author=author,
+            message=message,
+            pause=pause,
         )
-        started = start_process(
-            process.args,
-            lambda i, o, e: execute(state, process, stdin=i, stdout=o, stderr=e),
-            stdin=stdin or input is not None,
-            tty=tty,
-        )
-        if wait:
-            with started:
-                try:
-                    started.wait(timeout, input=input, check=check)
-                except TimeoutExpired:
-                    started.kill()
-                    raise
-        return started
 
-    def _another_process(
-        self,
-        args: tuple[str, ...],
-        *,
-        env: Mapping[str, str],
-        workdir: str | None,
-        user: str | None,
-        tty: bool,
-    ) -> OciProcess:
-        """A process like the container's own, but for what is given here."""
-        if not args:
-            raise ContainerError("nothing to run: no command", remedy="give one")
-        own = RuntimeSpec.parse((self._directory / "config.json").read_bytes()).process
-        values = dict(entry.partition("=")[::2] for entry in own.env)
-        who = resolve_user(
-            f"{own.user.uid}:{own.user.gid}" if user is None else user,
-            _home.reader(self._directory, self._record),
-        )
-        if user is None:
-            who = evolve(who, groups=own.user.additional_gids, home=values.get("HOME", "/"))
-        else:
-            values.pop("HOME", None)
-        process = default_process(
-            args,
-            env={**values, **env},
-            cwd=workdir or own.cwd,
-            user=who,
-            tty=tty,
-            no_new_privileges=own.no_new_privileges,
-        )
-        return evolve(process, rlimits=own.rlimits)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return the exit code.
-
-        Raises:
-            TimeoutExpired: It still runs after that many seconds.
-            ContainerStateError: Its monitor was killed, so that nobody saw how it ended.
-        """
-        if self._running is not None:
-            return self._running.wait(timeout)
-        if not _home.wait_for_end(self._directory, timeout):
-            raise TimeoutExpired(f"container {self.name} still runs after {timeout} seconds")
-        ended = self._exit()
-        if ended is None:
-            raise ContainerStateError(
-                f"nobody knows how container {self.name} ended: its monitor was killed"
-            )
-        return ended.exit_code
-
-    def kill(self, signal: int | str = "SIGKILL") -> None:
-        """Send a signal to its first process.
-
-        Raises:
-            ContainerStateError: It does not run.
-        """
-        number = signal if isinstance(signal, int) else signals.Signals[signal].value
-        pidfd = self._state().open_pidfd()
-        try:
-            signals.pidfd_send_signal(pidfd, number)
-        except ProcessLookupError:
-            return
-        finally:
-            os.close(pidfd)
-
-    def stop(self, grace: float = _GRACE_SECONDS) -> int | None:
-        """Ask it to end, and end it after a grace.
+    def export(self, target: str | os.PathLike[str] | BinaryIO) -> None:
+        """Write all its files as a tar, without what is mounted in it. It stands still meanwhile.
 
         Args:
-            grace: Seconds between the image's stop signal, or SIGTERM, and SIGKILL.
+            target: Path of the tar, or a binary file to write it to.
 
-        Returns:
-            Its exit code; None if nobody saw it end.
+        Raises:
+            ContainerError: The tar cannot be written.
+            LayerError: A file cannot be read.
+            ContainerStateError: It is gone.
         """
-        try:
-            self.kill(self._record.stop_signal)
-            self.wait(grace)
-        except TimeoutExpired:
-            self.kill()
-            self.wait(_DELETE_SECONDS)
-        except ContainerStateError:  # it has ended already
-            pass
-        return self.exit_code
+        export(self._directory, self._plan, target)
+
+    # --- its end -----------------------------------------------------------------------------
 
     def delete(self, *, force: bool = False) -> None:
         """Remove it with its files and its log; one that is gone is removed.
@@ -462,7 +266,7 @@ class Container:
             )
         if self._running is not None and self._attached:
             self._running.close()
-        _home.delete(self._store, self._directory, self.id, _DELETE_SECONDS)
+        _home.delete(self._store, self._directory, self.id, DELETE_SECONDS)
         if self._running is not None:
             self._running.close()
         self.close_stdin()
@@ -487,11 +291,3 @@ class Container:
         if getattr(self, "_attached", False):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
             self.close()
-
-    def __repr__(self) -> str:
-        return f"<Container {self.name} of {self.image}>"
-
-
-def _close(fd: int) -> None:
-    if fd >= 0:
-        os.close(fd)

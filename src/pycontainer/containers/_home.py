@@ -69,7 +69,13 @@ _recovered: weakref.WeakSet[Store] = weakref.WeakSet()
 
 @frozen
 class Record:
-    """What is written down of a container when it is made."""
+    """What is written down of a container when it is made.
+
+    Attributes:
+        rootfs: How its files are mounted: a plan's plain values.
+        manifest: Descriptor of the image, likewise.
+        config: The image's config with what the caller wanted instead, likewise.
+    """
 
     id: str
     name: str
@@ -79,6 +85,8 @@ class Record:
     detached: bool
     stop_signal: str
     rootfs: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    config: Mapping[str, Any]
 
 
 @frozen
@@ -142,6 +150,8 @@ def prepare(
             detach,
             found.config.config.stop_signal or "SIGTERM",
             dict(snapshot.plan.to_wire()),
+            found.descriptor.to_json(),
+            options.to_config(found, args).to_json(),
         )
         (home / _RECORD).write_text(json.dumps(asdict(record)))
         yield New(record, home, spec, snapshot.plan)
@@ -303,5 +313,5 @@ def recover(store: Store) -> None:
 def _read_record(home: Path) -> Record | None:
     try:
         return Record(**json.loads((home / _RECORD).read_bytes()))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None  # in the making; or of a version that wrote down other things

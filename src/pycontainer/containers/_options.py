@@ -7,7 +7,7 @@ import shlex
 import socket
 from typing import TYPE_CHECKING, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from pycontainer.errors import ContainerError, UnsupportedFeature
 from pycontainer.oci import runtime as oci
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pycontainer.containers._mount import Mount
     from pycontainer.content import Store
     from pycontainer.images import Image
+    from pycontainer.oci import ContainerConfig
     from pycontainer.runtime import ResolvedUser
 
 __all__ = ["Options", "command_line", "words"]
@@ -101,6 +102,24 @@ class Options:
             ],
             readonly=self.read_only,
             resources=self._resources(),
+        )
+
+    def to_config(self, image: Image, args: Sequence[str] | str) -> ContainerConfig:
+        """The image's config with what the caller wants instead, as an image of the container has it."""
+        config = image.config.config
+        env = dict(entry.partition("=")[::2] for entry in config.env)
+        env.update(self.env)
+        entrypoint, cmd = config.entrypoint, words(args) or config.cmd
+        if self.entrypoint is not None:
+            entrypoint, cmd = tuple(self.entrypoint), words(args)
+        return evolve(
+            config,
+            env=tuple(f"{name}={value}" for name, value in env.items()),
+            entrypoint=entrypoint,
+            cmd=cmd or None,
+            working_dir=self.workdir or config.working_dir,
+            user=config.user if self.user is None else self.user,
+            labels={**config.labels, **self.labels},
         )
 
     def _rlimits(self) -> list[oci.Rlimit]:

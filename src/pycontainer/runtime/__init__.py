@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
+    from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, execute, launch, warm_up
     from pycontainer.runtime.recovery import finish
     from pycontainer.runtime.state import (
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         request_deletion,
     )
     from pycontainer.runtime.users import ResolvedUser, resolve_user
+    from pycontainer.runtime.view import mounted_view
 
 __all__ = [
     "Exit",
@@ -32,14 +34,18 @@ __all__ = [
     "default_spec",
     "execute",
     "finish",
+    "freeze",
+    "is_frozen",
     "is_rootless",
     "is_watched",
     "launch",
+    "mounted_view",
     "open_control",
     "read_exit",
     "read_state",
     "request_deletion",
     "resolve_user",
+    "thaw",
     "warm_up",
 ]
 
@@ -53,14 +59,18 @@ _HOMES = {
     "default_spec": "_spec",
     "execute": "launcher",
     "finish": "recovery",
+    "freeze": "freezer",
+    "is_frozen": "freezer",
     "is_rootless": "_spec",
     "is_watched": "state",
     "launch": "launcher",
+    "mounted_view": "view",
     "open_control": "state",
     "read_exit": "state",
     "read_state": "state",
     "request_deletion": "state",
     "resolve_user": "users",
+    "thaw": "freezer",
     "warm_up": "launcher",
 }
 

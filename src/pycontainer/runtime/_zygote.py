@@ -27,10 +27,11 @@ from pycontainer.runtime._inside import wire
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Zygote", "current", "replace"]
+__all__ = ["Zygote", "current", "submit"]
 
 _log = logging.getLogger("pycontainer.runtime")
 _STDERR = 2
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)  # the last: another thread saw it first
 _KEPT = ("LD_LIBRARY_PATH",)  # some interpreters do not start without it
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -181,7 +182,23 @@ def current() -> Zygote:
         return _zygote
 
 
-def replace(dead: Zygote) -> Zygote:
+def submit(request: Mapping[str, object], fds: Sequence[int]) -> None:
+    """Send a request to this process's zygote; once more if that was killed since the last one.
+
+    Raises:
+        UnsupportedFeature: This user may not have a user namespace.
+        OSError: It died again.
+    """
+    zygote = current()
+    try:
+        zygote.request(request, fds)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        _replace(zygote).request(request, fds)
+
+
+def _replace(dead: Zygote) -> Zygote:
     """The zygote after one whose socket is closed; its process may still be about to go."""
     global _zygote
     with _guard:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Running", "execute", "launch", "warm_up"]
 
 _SIGKILL = 9
-_ZYGOTE_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)  # the last: another thread saw it first
 _ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
 
 
@@ -285,14 +284,7 @@ def _submit(
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         streams = [null if fd is None else fd for fd in stdio]
-        fds = [theirs.fileno(), *extra, *streams]
-        zygote = _zygote.current()
-        try:
-            zygote.request(plan, fds)
-        except OSError as error:  # killed since the last start: once more with a new one
-            if error.errno not in _ZYGOTE_GONE:
-                raise
-            _zygote.replace(zygote).request(plan, fds)
+        _zygote.submit(plan, [theirs.fileno(), *extra, *streams])
     except BaseException:
         ours.close()
         raise

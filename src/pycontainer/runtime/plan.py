@@ -19,11 +19,13 @@ from pycontainer.runtime import _defaults as docker
 from pycontainer.runtime._spec import is_rootless
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pycontainer.oci.runtime import Device, Mount, Process, RuntimeSpec
     from pycontainer.runtime.cgroups import CgroupPlan
     from pycontainer.snapshots import RootfsPlan
 
-__all__ = ["boot_id", "compile_plan", "compile_process"]
+__all__ = ["boot_id", "compile_plan", "compile_process", "compile_view"]
 
 Plan = dict[str, Any]
 CgroupMounts = tuple[tuple[str, str, tuple[str, ...]], ...]
@@ -95,6 +97,24 @@ def compile_plan(
         "tty": spec.process.terminal,
         "cgroup": cgroup.to_wire(),
         "boot_id": boot_id(),
+    }
+
+
+def compile_view(rootfs: RootfsPlan, directory: Path, mounts: Sequence[Mount]) -> Plan:
+    """Make the part of a plan that shows a container's files: its root, and binds in it.
+
+    Args:
+        rootfs: How the root file system is mounted.
+        directory: The container's own directory.
+        mounts: Binds.
+    """
+    compiled = [_compile_mount(mount, (), rootless=is_rootless()) for mount in mounts]
+    return {
+        "operation": "view",
+        "rootfs": rootfs.to_wire(),
+        "mountpoint": str(directory / "rootfs"),
+        "mounts": compiled,
+        "detach": False,
     }
 
 

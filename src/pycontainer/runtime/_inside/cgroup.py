@@ -12,7 +12,17 @@ import time
 
 from pycontainer._linux import bpf
 
-__all__ = ["create", "destroy", "freeze", "join", "kill", "oom_killed", "open_v2", "thaw"]
+__all__ = [
+    "create",
+    "destroy",
+    "freeze",
+    "is_frozen",
+    "join",
+    "kill",
+    "oom_killed",
+    "open_v2",
+    "thaw",
+]
 
 _KILL = 9
 _TRIES = 100
@@ -108,6 +118,17 @@ def thaw(plan: object, timeout: float = 10.0) -> None:
         OSError: As `freeze` does.
     """
     _set_frozen(plan, frozen=False, timeout=timeout)
+
+
+def is_frozen(plan: object) -> bool:
+    """Whether `freeze` has stopped the container's processes, or is about to."""
+    assert isinstance(plan, dict)
+    if not plan or not plan["freezer"]:
+        return False
+    directory = plan["freezer"]
+    if directory == plan["v2"]:
+        return _read(f"{directory}/cgroup.freeze") == "1\n"
+    return _read(f"{directory}/freezer.state") not in ("", "THAWED\n")
 
 
 def oom_killed(plan: object) -> bool:

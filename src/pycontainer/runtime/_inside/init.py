@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # `typing` itself would cost a container three milliseconds
     import _socket
     from typing import NoReturn
 
-__all__ = ["StepFailed", "apply_process", "execute", "main", "report_failure"]
+__all__ = ["StepFailed", "apply_process", "execute", "main", "mount_files", "report_failure"]
 
 _NO_NEW_FILES = mount.NOSUID | mount.NODEV | mount.NOEXEC
 
@@ -90,6 +90,18 @@ def main(plan: Plan, stdio: list[int], report: int, console: _socket.socket | No
         execute(spec)
     except BaseException as error:
         report_failure(report, setup.step, error)
+
+
+def mount_files(plan: Plan) -> int:
+    """Mount a container's files and no more; return its root directory.
+
+    Args:
+        plan: Of a whole plan ``rootfs``, ``mountpoint`` and ``mounts``.
+    """
+    setup = _Setup(plan, [], None)
+    setup.mount_root()
+    setup.mount_all()
+    return setup.root
 
 
 class _Setup:

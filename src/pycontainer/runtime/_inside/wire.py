@@ -9,7 +9,7 @@ import _socket
 import marshal
 import os
 
-__all__ = ["Packet", "receive", "receive_request", "send"]
+__all__ = ["Packet", "parse", "receive", "receive_request", "send"]
 
 Packet = tuple[object, ...]
 _MAX_DESCRIPTORS = 16
@@ -30,8 +30,11 @@ def receive(channel: _socket.socket) -> Packet | None:
         data = channel.recv(_MAX_PACKET)
     except ConnectionResetError:
         return None
-    if not data:
-        return None
+    return parse(data) if data else None
+
+
+def parse(data: bytes) -> Packet:
+    """The packet that was sent as these bytes."""
     packet: Packet = marshal.loads(data)  # noqa: S302  (a socket pair of our own)
     return packet
 

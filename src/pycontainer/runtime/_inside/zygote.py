@@ -14,9 +14,11 @@ import os
 import sys
 
 from pycontainer._linux import mount, process
-from pycontainer.runtime._inside import execution, monitor, wire
+from pycontainer.runtime._inside import execution, monitor, view, wire
 
 __all__ = ["main"]
+
+_ROLES = {"start": monitor.main, "exec": execution.main, "view": view.main}
 
 
 def main(fd: int, host_pid: int, user_namespace: str) -> None:
@@ -66,9 +68,8 @@ def _serve(request: dict[str, object], fds: list[int], host: int, channel: _sock
         if request["detach"]:
             os.close(host)
             host = -1
-        role = execution.main if request["operation"] == "exec" else monitor.main
         try:
-            role(request, fds, host)
+            _ROLES[str(request["operation"])](request, fds, host)
         finally:  # whatever happened: this process must not go on as a second zygote
             os._exit(0)
     for fd in (*fds, pidfd):

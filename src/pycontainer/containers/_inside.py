@@ -1,0 +1,165 @@
+"""What goes on in a container: its files, its streams, commands beside its own."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from pycontainer.containers import _home
+from pycontainer.containers._files import ContainerFiles
+from pycontainer.containers._life import Life
+from pycontainer.containers._logs import LogLine, read_log
+from pycontainer.containers._options import words
+from pycontainer.containers._process import Process, start_process
+from pycontainer.errors import ContainerError, ContainerStateError, TimeoutExpired
+from pycontainer.oci.runtime import Process as OciProcess
+from pycontainer.oci.runtime import RuntimeSpec
+from pycontainer.runtime import default_process, execute, resolve_user
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["Inside", "close_descriptor"]
+
+
+class Inside(Life):
+    """The part of `Container` that reaches into it."""
+
+    @property
+    def fs(self) -> ContainerFiles:
+        """Its files, to be read, written and copied, whether it runs or not."""
+        return ContainerFiles(self.name, self._directory, self._plan)
+
+    def write(self, data: bytes) -> None:
+        """Write to its standard input, which must have been asked for.
+
+        Raises:
+            ContainerStateError: It has none, or reads no more.
+        """
+        if self._stdin < 0:
+            raise ContainerStateError(
+                f"container {self.name} has no standard input here",
+                remedy="start it with stdin=True or tty=True and write through that handle",
+            )
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._stdin, view) :]
+        except BrokenPipeError as error:
+            raise ContainerStateError(f"container {self.name} reads no more input") from error
+
+    def close_stdin(self) -> None:
+        """End its standard input."""
+        stdin, self._stdin = self._stdin, -1
+        close_descriptor(stdin)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal."""
+        if self._running is not None:
+            self._running.resize(rows, columns)
+
+    def logs(self, *, follow: bool = False) -> Iterator[LogLine]:
+        """Its output, line by line, from the beginning.
+
+        Args:
+            follow: Wait for more until it has ended.
+        """
+        return read_log(self._directory / "log", follow=follow, ended=self._has_ended)
+
+    def _has_ended(self) -> bool:
+        return self._exit() is not None or self.state == "stopped"
+
+    def exec(
+        self,
+        args: Sequence[str] | str,
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+        input: bytes | None = None,
+        stdin: bool = False,
+        tty: bool = False,
+        wait: bool = True,
+        check: bool = False,
+        timeout: float | None = None,
+    ) -> Process:
+        """Run another command in it.
+
+        Args:
+            args: Command and arguments; a string is split as a shell would, but no shell runs.
+            env: Environment beside the container's.
+            workdir: Working directory, in place of the container's.
+            user: Who it runs as, in place of the container's.
+            input: Written to its standard input.
+            stdin: Whether its standard input stays open for `Process.write`.
+            tty: Whether it has a terminal.
+            wait: Whether to wait for its end, capturing its output. Otherwise it is returned as it
+                runs: read it with `Process.stream` or `Process.wait`, and close it.
+            check: Whether another exit code than 0 raises, where it is waited for.
+            timeout: Seconds to wait; after them it is killed.
+
+        Raises:
+            ContainerError: There is nothing to run.
+            ContainerStateError: The container does not run.
+            CommandNotFound: There is no such command in the container.
+            ProcessFailed: It failed, and `check` is set.
+            TimeoutExpired: It took too long and was killed.
+        """
+        state = self._state()
+        process = self._another_process(
+            words(args), env=env or {}, workdir=workdir, user=user, tty=tty
+        )
+        started = start_process(
+            process.args,
+            lambda i, o, e: execute(state, process, stdin=i, stdout=o, stderr=e),
+            stdin=stdin or input is not None,
+            tty=tty,
+        )
+        if wait:
+            with started:
+                try:
+                    started.wait(timeout, input=input, check=check)
+                except TimeoutExpired:
+                    started.kill()
+                    raise
+        return started
+
+    def _another_process(
+        self,
+        args: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        workdir: str | None,
+        user: str | None,
+        tty: bool,
+    ) -> OciProcess:
+        """A process like the container's own, but for what is given here."""
+        if not args:
+            raise ContainerError("nothing to run: no command", remedy="give one")
+        own = RuntimeSpec.parse((self._directory / "config.json").read_bytes()).process
+        values = dict(entry.partition("=")[::2] for entry in own.env)
+        who = resolve_user(
+            f"{own.user.uid}:{own.user.gid}" if user is None else user,
+            _home.reader(self._directory, self._record),
+        )
+        if user is None:
+            who = evolve(who, groups=own.user.additional_gids, home=values.get("HOME", "/"))
+        else:
+            values.pop("HOME", None)
+        process = default_process(
+            args,
+            env={**values, **env},
+            cwd=workdir or own.cwd,
+            user=who,
+            tty=tty,
+            no_new_privileges=own.no_new_privileges,
+        )
+        return evolve(process, rlimits=own.rlimits)
+
+
+def close_descriptor(fd: int) -> None:
+    """Close a descriptor; -1 stands for none."""
+    if fd >= 0:
+        os.close(fd)

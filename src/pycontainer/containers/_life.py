@@ -1,0 +1,147 @@
+"""What is known of a container, and how it is waited for, asked to end and paused."""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from typing import TYPE_CHECKING, Final, Literal
+
+from pycontainer.containers import _home
+from pycontainer.errors import ContainerStateError, TimeoutExpired
+from pycontainer.runtime import State, is_watched, read_exit, read_state
+from pycontainer.snapshots import RootfsPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pycontainer.content import Store
+    from pycontainer.runtime import Exit, Running
+
+__all__ = ["DELETE_SECONDS", "Life", "Status"]
+
+_GRACE_SECONDS: Final = 10.0
+DELETE_SECONDS: Final = 30.0
+Status = Literal["creating", "running", "stopped"]
+
+
+class Life:
+    """The part of `Container` that looks at it from outside."""
+
+    def __init__(
+        self, store: Store, record: _home.Record, running: Running | None = None, stdin: int = -1
+    ) -> None:
+        self.id = record.id
+        self.name = record.name
+        self.image = record.image
+        self.labels: Mapping[str, str] = record.labels
+        self.created_at = record.created_at
+        self._record = record
+        self._store = store
+        self._directory = _home.directory(store, record.id)
+        self._running = running
+        self._stdin = stdin
+        self._attached = running is not None and not record.detached
+
+    # --- what it is --------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Status:
+        """``creating``, ``running`` or ``stopped``, as it is now."""
+        state = read_state(self._directory)
+        if state is None:
+            return "creating" if is_watched(self._directory) else "stopped"
+        return "running" if self._exit() is None and state.alive else "stopped"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of its first process on the host; None when it does not run."""
+        state = read_state(self._directory)
+        return state.pid if state is not None and state.alive else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended: 128 + n after signal n; None while it runs, or if nobody saw it end."""
+        if self._running is not None:
+            try:
+                return self._running.exit_code
+            except ContainerStateError:
+                return None
+        ended = self._exit()
+        return None if ended is None else ended.exit_code
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the kernel killed some of it for want of memory."""
+        ended = self._exit()
+        return ended is not None and ended.oom_killed
+
+    @property
+    def _plan(self) -> RootfsPlan:
+        return RootfsPlan.from_wire(self._record.rootfs)
+
+    def _exit(self) -> Exit | None:
+        return read_exit(self._directory)
+
+    def _state(self) -> State:
+        state = read_state(self._directory)
+        if state is None or not state.alive:
+            raise ContainerStateError(
+                f"container {self.name} does not run",
+                remedy="start another; `exit_code` and `logs` tell how this one ended",
+            )
+        return state
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit code.
+
+        Raises:
+            TimeoutExpired: It still runs after that many seconds.
+            ContainerStateError: Its monitor was killed, so that nobody saw how it ended.
+        """
+        if self._running is not None:
+            return self._running.wait(timeout)
+        if not _home.wait_for_end(self._directory, timeout):
+            raise TimeoutExpired(f"container {self.name} still runs after {timeout} seconds")
+        ended = self._exit()
+        if ended is None:
+            raise ContainerStateError(
+                f"nobody knows how container {self.name} ended: its monitor was killed"
+            )
+        return ended.exit_code
+
+    def kill(self, signal: int | str = "SIGKILL") -> None:
+        """Send a signal to its first process.
+
+        Raises:
+            ContainerStateError: It does not run.
+        """
+        number = signal if isinstance(signal, int) else signals.Signals[signal].value
+        pidfd = self._state().open_pidfd()
+        try:
+            signals.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(pidfd)
+
+    def stop(self, grace: float = _GRACE_SECONDS) -> int | None:
+        """Ask it to end, and end it after a grace.
+
+        Args:
+            grace: Seconds between the image's stop signal, or SIGTERM, and SIGKILL.
+
+        Returns:
+            Its exit code; None if nobody saw it end.
+        """
+        try:
+            self.kill(self._record.stop_signal)
+            self.wait(grace)
+        except TimeoutExpired:
+            self.kill()
+            self.wait(DELETE_SECONDS)
+        except ContainerStateError:  # it has ended already
+            pass
+        return self.exit_code
+
+    def __repr__(self) -> str:
+        return f"<Container {self.name} of {self.image}>"
