@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Mount,
         Process,
         Volume,
+        ready,
         run,
     )
     from pycontainer.content import Store
@@ -43,6 +44,7 @@ __all__ = [
     "Store",
     "Volume",
     "errors",
+    "ready",
     "run",
 ]
 
@@ -65,6 +67,7 @@ _HOMES = {
     "Registry": "images",
     "Store": "content",
     "Volume": "containers",
+    "ready": "containers",
     "run": "containers",
 }
 

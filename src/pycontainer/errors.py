@@ -28,6 +28,8 @@ __all__ = [
     "LayerError",
     "ManifestNotFound",
     "NameInUse",
+    "NotReady",
+    "NotReadyInTime",
     "PlatformNotFound",
     "ProcessFailed",
     "RegistryBlobNotFound",
@@ -218,6 +220,34 @@ class ContainerFileError(ContainerError, OSError):
 
 class ContainerFileNotFound(ContainerFileError, FileNotFoundError):
     """The container has no such file or directory."""
+
+
+class NotReady(ContainerError):
+    """A container did not become ready: it took too long, or ended before.
+
+    Attributes:
+        state: The container's state when it was given up.
+        exit_code: Its exit code; None if it runs, or nobody knows.
+        log: The last lines of its log.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        state: str,
+        exit_code: int | None = None,
+        log: str = "",
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.state = state
+        self.exit_code = exit_code
+        self.log = log
+
+
+class NotReadyInTime(NotReady, TimeoutExpired):
+    """A container runs, but did not become ready within the time."""
 
 
 class NameInUse(ContainerError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pycontainer.containers import ready
 from pycontainer.containers._changes import Change
 from pycontainer.containers._container import Container
 from pycontainer.containers._files import ContainerFiles
@@ -20,5 +21,6 @@ __all__ = [
     "Mount",
     "Process",
     "Volume",
+    "ready",
     "run",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -12,6 +13,7 @@ from pycontainer.containers._commit import commit
 from pycontainer.containers._inside import Inside, close_descriptor
 from pycontainer.containers._life import DELETE_SECONDS
 from pycontainer.containers._options import Options
+from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
 from pycontainer.errors import ContainerNotFound, ContainerStateError
 from pycontainer.runtime import Network, launch
@@ -68,10 +70,11 @@ class Container(Inside):
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
+        ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
     ) -> Container:
-        """Start a container and return once its command is executing.
+        """Start a container and return once its command is executing, or it is ready.
 
         Args:
             image: The image, or its name in the store; one that is not there is pulled.
@@ -95,8 +98,10 @@ class Container(Inside):
             stdin: Whether standard input is open, for `write`.
             tty: Whether it has a terminal; includes `stdin`.
             detach: Whether it outlives this program.
+            ready: What to wait for, such as ``pycontainer.ready.port(80)``, or a function that takes the
+                container and tells whether it is ready.
             store: Where it lives; None for the default store.
-            timeout: Seconds to wait for the start.
+            timeout: Seconds to wait for the start and until it is ready.
 
         Raises:
             ImageNotFound: There is no such image, here or in its registry.
@@ -105,7 +110,10 @@ class Container(Inside):
             StartError: Something else kept it from starting; nothing of it is left.
             UnsupportedFeature: This machine or user cannot do what was asked.
             TimeoutExpired: The start took too long; it was undone.
+            NotReadyInTime: It was not ready within the time; it was removed.
+            NotReady: It ended before it was ready; it was removed.
         """
+        begun = time.monotonic()
         options = Options(
             env=env or {},
             workdir=workdir,
@@ -143,7 +151,15 @@ class Container(Inside):
                 raise
             finally:
                 close_descriptor(in_r)
-            return cls(store, new.record, running, in_w)
+            container = cls(store, new.record, running, in_w)
+            if ready is not None:
+                left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
+                try:
+                    container.wait_ready(ready, timeout=left)
+                except BaseException:
+                    container.delete(force=True)
+                    raise
+            return container
 
     @classmethod
     def get(cls, name_or_id: str, *, store: Store | None = None) -> Container:
@@ -183,6 +199,21 @@ class Container(Inside):
             cls(store, record) for record in _home.records(store) if wanted <= record.labels.items()
         )
         return tuple(c for c in found if all or c.state == "running")
+
+    # --- waiting -----------------------------------------------------------------------------
+
+    def wait_ready(self, ready: Ready, *, timeout: float | None = 30.0) -> None:
+        """Wait until it is ready for something.
+
+        Args:
+            ready: As for `start`.
+            timeout: Seconds.
+
+        Raises:
+            NotReadyInTime: It is not within the time; it goes on running.
+            NotReady: It has ended. As the other it tells state, exit code and last output.
+        """
+        wait_until_ready(self, ready, timeout)
 
     # --- its files as a whole ----------------------------------------------------------------
 

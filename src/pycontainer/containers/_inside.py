@@ -10,15 +10,16 @@ from attrs import evolve
 from pycontainer.containers import _home
 from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._life import Life
-from pycontainer.containers._logs import LogLine, read_log
+from pycontainer.containers._logs import LogLine, LogReader, read_log
 from pycontainer.containers._options import words
 from pycontainer.containers._process import Process, start_process
 from pycontainer.errors import ContainerError, ContainerStateError, TimeoutExpired
 from pycontainer.oci.runtime import Process as OciProcess
 from pycontainer.oci.runtime import RuntimeSpec
-from pycontainer.runtime import default_process, execute, resolve_user
+from pycontainer.runtime import default_process, execute, resolve_user, socket_inside
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["Inside", "close_descriptor"]
@@ -31,6 +32,12 @@ class Inside(Life):
     def fs(self) -> ContainerFiles:
         """Its files, to be read, written and copied, whether it runs or not."""
         return ContainerFiles(self.name, self._directory, self._plan)
+
+    def _socket_inside(self) -> socket.socket:
+        return socket_inside(self._state())
+
+    def _log_reader(self) -> LogReader:
+        return LogReader(self._directory / "log")
 
     def write(self, data: bytes) -> None:
         """Write to its standard input, which must have been asked for.

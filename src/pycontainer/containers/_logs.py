@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import struct
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from attrs import frozen
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["LogLine", "read_log"]
+__all__ = ["LogLine", "LogReader", "read_log"]
 
 _HEADER: Final = struct.Struct("<QB3xI")  # as pycontainer.runtime._inside.streams writes it
 _STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
@@ -40,6 +40,43 @@ class LogLine:
         return self.data.decode("utf-8", "replace")
 
 
+class LogReader:
+    """Reads a log bit by bit, from its beginning; closed by the end of a with block.
+
+    Args:
+        path: The log; it need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._parts: dict[int, tuple[float, bytes]] = {}
+
+    def read(self) -> Iterator[LogLine]:
+        """The lines that have been completed since the last time."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+        for time, stream, data in _frames(self._fd):
+            yield from _lines(self._parts, time, stream, data)
+
+    def rest(self) -> Iterator[LogLine]:
+        """What has been written since the last line's end; it will be read again with its line."""
+        for stream, (time, data) in self._parts.items():
+            if data:
+                yield LogLine(_STREAMS[stream], time, data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def read_log(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator[LogLine]:
     """Read the log from its beginning.
 
@@ -48,31 +85,25 @@ def read_log(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator
         follow: Wait for more until the container has ended.
         ended: Tells whether it has: whether nothing will be appended any more.
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
+    if not path.exists():
         return
-    with file:
-        watch = inotify.watch(str(path), inotify.MODIFIED) if follow else -1
-        waiter = select.poll()  # select(2) takes no descriptor above 1023
-        if follow:
-            waiter.register(watch, select.POLLIN)
-        try:
-            parts: dict[int, tuple[float, bytes]] = {}
+    watch = inotify.watch(str(path), inotify.MODIFIED) if follow else -1
+    waiter = select.poll()  # select(2) takes no descriptor above 1023
+    if follow:
+        waiter.register(watch, select.POLLIN)
+    try:
+        with LogReader(path) as reader:
             while True:
                 over = not follow or ended()  # asked before reading: what came until then is read
-                for time, stream, data in _frames(file.fileno()):
-                    yield from _lines(parts, time, stream, data)
+                yield from reader.read()
                 if over:
                     break
                 waiter.poll(_RECHECK_SECONDS * 1000)
                 _drain(watch)
-            for stream, (time, rest) in parts.items():
-                if rest:
-                    yield LogLine(_STREAMS[stream], time, rest)
-        finally:
-            if watch >= 0:
-                os.close(watch)
+            yield from reader.rest()
+    finally:
+        if watch >= 0:
+            os.close(watch)
 
 
 def _frames(fd: int) -> Iterator[tuple[float, int, bytes]]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, execute, launch, warm_up
+    from pycontainer.runtime.reach import socket_inside
     from pycontainer.runtime.recovery import finish
     from pycontainer.runtime.state import (
         Exit,
@@ -45,6 +46,7 @@ __all__ = [
     "read_state",
     "request_deletion",
     "resolve_user",
+    "socket_inside",
     "thaw",
     "warm_up",
 ]
@@ -70,6 +72,7 @@ _HOMES = {
     "read_state": "state",
     "request_deletion": "state",
     "resolve_user": "users",
+    "socket_inside": "reach",
     "thaw": "freezer",
     "warm_up": "launcher",
 }

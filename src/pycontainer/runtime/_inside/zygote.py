@@ -14,11 +14,16 @@ import os
 import sys
 
 from pycontainer._linux import mount, process
-from pycontainer.runtime._inside import execution, monitor, view, wire
+from pycontainer.runtime._inside import execution, monitor, reach, view, wire
 
 __all__ = ["main"]
 
-_ROLES = {"start": monitor.main, "exec": execution.main, "view": view.main}
+_ROLES = {
+    "start": monitor.main,
+    "exec": execution.main,
+    "view": view.main,
+    "reach": reach.main,
+}
 
 
 def main(fd: int, host_pid: int, user_namespace: str) -> None:
