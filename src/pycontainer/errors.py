@@ -20,6 +20,7 @@ __all__ = [
     "ContainerStateError",
     "ContentError",
     "DigestMismatch",
+    "DockerfileError",
     "Error",
     "ImageError",
     "ImageInUse",
@@ -310,12 +311,59 @@ class BuildStepFailed(BuildError):
         exit_code: Its exit code; 128 + n where signal n ended it.
         output: Its last lines.
         command: The words that were executed.
+        file: The Dockerfile that holds the step; empty if there is none.
+        line: The line there at which the step begins, from 1; 0 if there is none.
     """
 
     def __init__(
-        self, message: str, *, exit_code: int, output: str = "", command: tuple[str, ...] = ()
+        self,
+        message: str,
+        *,
+        exit_code: int,
+        output: str = "",
+        command: tuple[str, ...] = (),
+        file: str = "",
+        line: int = 0,
     ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.output = output
         self.command = command
+        self.file = file
+        self.line = line
+
+
+class DockerfileError(BuildError):
+    """A Dockerfile cannot be read, or one of its instructions cannot be carried out.
+
+    Attributes:
+        file: The Dockerfile's name.
+        line: The line at fault, from 1; 0 if it is the file as a whole.
+        source: The text of that line.
+        column: Where in the line, from 1; 0 if it is the line as a whole.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str = "Dockerfile",
+        line: int = 0,
+        source: str = "",
+        column: int = 0,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.file = file
+        self.line = line
+        self.source = source
+        self.column = column
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        lines = [f"{place}: {super().__str__()}"]
+        if self.source:
+            lines += ["", "    " + self.source.expandtabs(1)]
+            if self.column:
+                lines.append(" " * (3 + self.column) + "^")
+        return "\n".join(lines)

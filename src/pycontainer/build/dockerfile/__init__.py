@@ -1,0 +1,56 @@
+"""Dockerfiles: from text to values, and from those to the build graph."""
+
+from __future__ import annotations
+
+from pycontainer.build.dockerfile._document import Dockerfile, Stage
+from pycontainer.build.dockerfile._heredocs import Heredoc
+from pycontainer.build.dockerfile._instructions import (
+    Add,
+    Arg,
+    Cmd,
+    Copy,
+    Entrypoint,
+    Env,
+    Expose,
+    From,
+    Healthcheck,
+    Instruction,
+    Label,
+    Maintainer,
+    Onbuild,
+    Run,
+    Shell,
+    StopSignal,
+    User,
+    Volume,
+    Workdir,
+)
+from pycontainer.build.dockerfile._lines import Directives
+from pycontainer.build.dockerfile._location import Location
+
+__all__ = [
+    "Add",
+    "Arg",
+    "Cmd",
+    "Copy",
+    "Directives",
+    "Dockerfile",
+    "Entrypoint",
+    "Env",
+    "Expose",
+    "From",
+    "Healthcheck",
+    "Heredoc",
+    "Instruction",
+    "Label",
+    "Location",
+    "Maintainer",
+    "Onbuild",
+    "Run",
+    "Shell",
+    "Stage",
+    "StopSignal",
+    "User",
+    "Volume",
+    "Workdir",
+]
