@@ -321,3 +321,58 @@ def test_failed_and_good_starts_leave_no_descriptors(image: Image) -> None:
         with pytest.raises(errors.CommandNotFound):
             pc.run(image, ["no-such"], store=image.store)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# --- forks and full disks ---------------------------------------------------------------------
+
+
+def test_a_forked_child_that_unwinds_does_not_end_the_parents_container(image: Image) -> None:
+    with pc.Container.start(image, ["sleep", "600"], store=image.store) as container:
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            try:
+                container.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert container.exec(["true"]).exit_code == 0
+        with container.exec(["sleep", "600"], wait=False) as process:
+            child = os.fork()
+            if child == 0:  # pragma: no cover
+                try:
+                    process.close()
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            assert process.exit_code is None
+
+
+def test_a_child_forked_while_another_thread_starts_a_container_can_start_one(image: Image) -> None:
+    result = in_program(
+        image,
+        """
+        from pycontainer.runtime import _zygote
+        with _zygote._guard:  # as another thread may at that moment
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                code = pc.run(image, ["true"], store=Store.open(store.path)).exit_code
+                os._exit(code)
+        print(os.waitpid(child, 0)[1])
+        """,
+    )
+    assert result.stdout == "0\n", result
+
+
+def test_a_full_disk_costs_output_and_not_the_container(image: Image, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", tmp_path], check=True)
+    try:
+        with Store.open(tmp_path / "store") as store:
+            small = busybox_image(store, tmp_path / "busybox")
+            script = "echo first; head -c 20000000 /dev/zero; echo last >&2; exit 7"
+            with pc.Container.start(small, ["sh", "-c", script], store=store) as container:
+                assert container.wait(30) == 7
+                assert pc.Container.get(container.id, store=store).exit_code == 7
+                assert str(next(container.logs())) == "first"
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)

@@ -305,7 +305,7 @@ class Container(Inside):
 
     def close(self) -> None:
         """Let the handle go. An attached container ends at once, and nothing of it stays."""
-        if self._attached:
+        if self._ends_with_handle:
             self.delete(force=True)
         elif self._running is not None:
             self._running.close()
@@ -319,6 +319,6 @@ class Container(Inside):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_attached", False):
+        if getattr(self, "_attached", False) and self._ends_with_handle:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
             self.close()

@@ -41,6 +41,12 @@ class Life:
         self._running = running
         self._stdin = stdin
         self._attached = running is not None and not record.detached
+        self._owner = os.getpid()
+
+    @property
+    def _ends_with_handle(self) -> bool:
+        """Whether it is attached, and this is not a forked child of the program that started it."""
+        return self._attached and self._owner == os.getpid()
 
     # --- what it is --------------------------------------------------------------------------
 

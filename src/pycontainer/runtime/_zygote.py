@@ -168,13 +168,22 @@ _zygote: Zygote | None = None
 _owner = 0
 
 
+def _after_fork() -> None:
+    """In a forked child: another thread of the parent may have held the lock, and will never give it."""
+    global _guard, _zygote
+    _guard = threading.Lock()
+    inherited, _zygote = _zygote, None
+    if inherited is not None:
+        inherited.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def current() -> Zygote:
     """This process's zygote, started if there is none or it has died."""
     global _zygote, _owner
     with _guard:
-        if _zygote is not None and _owner != os.getpid():
-            _zygote.abandon()
-            _zygote = None
         if _zygote is None or not _zygote.alive:
             if _zygote is not None:
                 _zygote.close()

@@ -52,6 +52,7 @@ class Running:
         self._detached = detached
         self._lock = threading.Lock()
         self._closed = False
+        self._owner = os.getpid()
         self._exit_code: int | None = None
         self.pid = 0
         self.start_time = 0
@@ -110,7 +111,7 @@ class Running:
             if self._closed:
                 return
             self._closed = True
-        if not self._detached:
+        if not self._detached and self._owner == os.getpid():  # a forked child only lets go
             wire.send(self._channel, "delete")
             self._channel.shutdown(socket.SHUT_WR)
             self._channel.settimeout(30)

@@ -195,11 +195,19 @@ class _Monitor:
             code = 128 - code
         out_of_memory = cgroup.oom_killed(self.cgroup)
         self.streams.drain(poll)
-        files.write_atomically(
-            "exit.json",
-            b'{"exit_code": %d, "oom_killed": %s, "finished_at": %.6f}\n'
-            % (code, b"true" if out_of_memory else b"false", time.time()),
+        document = b'{"exit_code": %d, "oom_killed": %s, "finished_at": %.6f}\n' % (
+            code,
+            b"true" if out_of_memory else b"false",
+            time.time(),
         )
+        try:
+            files.write_atomically("exit.json", document)
+        except OSError:  # how it ended is worth more than the last it said
+            self.streams.shorten_log()
+            try:
+                files.write_atomically("exit.json", document)
+            except OSError:  # its owner hears of it all the same
+                pass
         self.exit = ("exit", code, out_of_memory)
         for client in self.clients.values():
             wire.send(client, *self.exit)

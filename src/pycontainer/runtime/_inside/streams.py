@@ -132,13 +132,26 @@ class Streams:
                 + bytes((stream, 0, 0, 0))
                 + len(data).to_bytes(4, "little")
             )
-            _write(self._log, header + data)
+            self._append(header + data)
         elif self._terminal_out >= 0:
             try:
                 _write(self._terminal_out, data)
             except BrokenPipeError:  # the owner reads no more; the payload goes on
                 os.close(self._terminal_out)
                 self._terminal_out = -1
+
+    def _append(self, frame: bytes) -> None:
+        """Write a whole frame to the log, or nothing: a full disk costs output, not the container."""
+        end = os.fstat(self._log).st_size
+        try:
+            _write(self._log, frame)
+        except OSError:
+            os.ftruncate(self._log, end)
+
+    def shorten_log(self) -> None:
+        """Make room on a full disk; readers pass over a frame that is cut off."""
+        if self._log >= 0:
+            os.ftruncate(self._log, max(0, os.fstat(self._log).st_size - _CHUNK))
 
     def _read_input(self, poll: select.poll) -> None:
         data = os.read(self._stdin, 4096)
