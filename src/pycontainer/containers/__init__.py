@@ -9,6 +9,7 @@ from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._logs import LogLine
 from pycontainer.containers._mount import Mount
 from pycontainer.containers._process import Completed, Process
+from pycontainer.containers._processes import NetworkUsage, ProcessInfo, Usage
 from pycontainer.containers._run import run
 from pycontainer.containers._volume import Volume
 
@@ -19,7 +20,10 @@ __all__ = [
     "ContainerFiles",
     "LogLine",
     "Mount",
+    "NetworkUsage",
     "Process",
+    "ProcessInfo",
+    "Usage",
     "Volume",
     "ready",
     "run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import warnings
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -11,18 +12,18 @@ from pycontainer.containers import _home
 from pycontainer.containers._changes import Change, export, list_changes
 from pycontainer.containers._commit import commit
 from pycontainer.containers._inside import Inside, close_descriptor
-from pycontainer.containers._life import DELETE_SECONDS
+from pycontainer.containers._life import DELETE_SECONDS, Status
 from pycontainer.containers._options import Options
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
 from pycontainer.errors import ContainerNotFound, ContainerStateError
+from pycontainer.images import Image
 from pycontainer.runtime import Network, launch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._mount import Mount
-    from pycontainer.images import Image
     from pycontainer.oci import Reference
 
 __all__ = ["Container"]
@@ -184,21 +185,50 @@ class Container(Inside):
         *,
         all: bool = False,
         labels: Mapping[str, str] | None = None,
+        status: Status | None = None,
+        name: str | None = None,
+        ancestor: Image | str | None = None,
+        exit_code: int | None = None,
+        since: Container | None = None,
+        before: Container | None = None,
         store: Store | None = None,
     ) -> tuple[Container, ...]:
         """The containers of a store, oldest first, whichever process started them.
 
         Args:
-            all: Also those that do not run.
+            all: Also those that do not run; so with `status` and `exit_code`.
             labels: Only those that carry these.
+            status: Only those in that state.
+            name: Only those in whose name this regular expression is found.
+            ancestor: Only those of that image, or of the name of one.
+            exit_code: Only those that ended with it.
+            since: Only those made after that one.
+            before: Only those made before that one.
             store: None for the default store.
+
+        Raises:
+            ImageNotFound: There is no image of the name `ancestor`.
         """
         store = store or Store.default()
         wanted = dict(labels or {}).items()
+        if isinstance(ancestor, str):
+            ancestor = Image.get(ancestor, store=store)
         found = (
-            cls(store, record) for record in _home.records(store) if wanted <= record.labels.items()
+            cls(store, record)
+            for record in _home.records(store)
+            if wanted <= record.labels.items()
+            and (name is None or re.search(name, record.name))
+            and (ancestor is None or record.manifest["digest"] == str(ancestor.digest))
+            and (since is None or record.created_at > since.created_at)
+            and (before is None or record.created_at < before.created_at)
         )
-        return tuple(c for c in found if all or c.state == "running")
+        if exit_code is not None:
+            found = (c for c in found if c.exit_code == exit_code)
+        if status is not None:
+            return tuple(c for c in found if c.state == status)
+        return tuple(
+            c for c in found if all or exit_code is not None or c.state in ("running", "paused")
+        )
 
     # --- waiting -----------------------------------------------------------------------------
 
@@ -291,7 +321,7 @@ class Container(Inside):
         Raises:
             ContainerStateError: It runs, and `force` is not set.
         """
-        if not force and self.state == "running":
+        if not force and self.state in ("running", "paused"):
             raise ContainerStateError(
                 f"container {self.name} runs", remedy="stop it first, or delete(force=True)"
             )

@@ -15,7 +15,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from pycontainer.content import Schema, remove_tree
 from pycontainer.errors import ContainerError, ContainerStateError, NameInUse
@@ -34,6 +34,7 @@ from pycontainer.runtime import (
 from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -50,6 +51,7 @@ __all__ = [
     "prepare",
     "reader",
     "records",
+    "rename",
     "wait_for_end",
 ]
 
@@ -194,17 +196,33 @@ def _claim(store: Store, container_id: str, name: str | None, image: Image, home
     needs += [("layer", str(diff_id)) for diff_id in image.diff_ids]
     with store.db.transaction() as connection:
         store.add_root("container", container_id, needs, path=home)
-        if name is None:
-            return
-        row = connection.execute("SELECT id FROM container_name WHERE name = ?", (name,)).fetchone()
-        if row is not None and directory(store, row[0]).exists():
-            raise NameInUse(
-                f"container {row[0][:12]} has the name {name!r}",
-                remedy="choose another, or delete that container",
-            )
-        connection.execute(
-            "INSERT OR REPLACE INTO container_name VALUES (?, ?)", (name, container_id)
+        if name is not None:
+            _take_name(store, connection, container_id, name)
+
+
+def _take_name(store: Store, connection: sqlite3.Connection, container_id: str, name: str) -> None:
+    row = connection.execute("SELECT id FROM container_name WHERE name = ?", (name,)).fetchone()
+    if row is not None and row[0] != container_id and directory(store, row[0]).exists():
+        raise NameInUse(
+            f"container {row[0][:12]} has the name {name!r}",
+            remedy="choose another, or delete that container",
         )
+    connection.execute("DELETE FROM container_name WHERE id = ?", (container_id,))
+    connection.execute("INSERT OR REPLACE INTO container_name VALUES (?, ?)", (name, container_id))
+
+
+def rename(store: Store, container_id: str, name: str) -> None:
+    """Give a container another name; the database has the names, its own record only the first.
+
+    Raises:
+        NameInUse: Another container has that name.
+        ContainerStateError: It is gone.
+    """
+    store.db.ensure(_SCHEMA)
+    with store.db.transaction() as connection:
+        if not directory(store, container_id).exists():
+            raise ContainerStateError(f"container {container_id[:12]} is gone")
+        _take_name(store, connection, container_id, name)
 
 
 def forget(store: Store, container_id: str) -> None:
@@ -218,11 +236,14 @@ def forget(store: Store, container_id: str) -> None:
 def records(store: Store) -> list[Record]:
     """All containers, oldest first; one in the middle of being made or removed is passed over."""
     recover(store)
+    store.db.ensure(_SCHEMA)
+    with store.db.transaction(write=False) as connection:
+        names = dict(connection.execute("SELECT id, name FROM container_name").fetchall())
     found = []
     for home in store.directory("containers").iterdir():
         record = _read_record(home)
         if record is not None:
-            found.append(record)
+            found.append(evolve(record, name=names.get(record.id, record.name)))
     return sorted(found, key=lambda record: record.created_at)
 
 

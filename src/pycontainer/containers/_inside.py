@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, Literal
 
 from attrs import evolve
 
@@ -13,6 +14,8 @@ from pycontainer.containers._life import Life
 from pycontainer.containers._logs import LogLine, LogReader, read_log
 from pycontainer.containers._options import words
 from pycontainer.containers._process import Process, start_process
+from pycontainer.containers._processes import ProcessInfo, Usage, list_processes, measure
+from pycontainer.containers._view import running_state
 from pycontainer.errors import ContainerError, ContainerStateError, TimeoutExpired
 from pycontainer.oci.runtime import Process as OciProcess
 from pycontainer.oci.runtime import RuntimeSpec
@@ -67,13 +70,57 @@ class Inside(Life):
         if self._running is not None:
             self._running.resize(rows, columns)
 
-    def logs(self, *, follow: bool = False) -> Iterator[LogLine]:
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        stream: Literal["stdout", "stderr"] | None = None,
+    ) -> Iterator[LogLine]:
         """Its output, line by line, from the beginning.
 
         Args:
             follow: Wait for more until it has ended.
+            tail: Of the lines that are there, only so many of the last.
+            since: Only lines from that time on, seconds since the epoch.
+            until: Only lines before that time; ends `follow` at the first later one.
+            stream: Only lines of that stream.
         """
-        return read_log(self._directory / "log", follow=follow, ended=self._has_ended)
+        lines = read_log(
+            self._directory / "log",
+            follow=follow,
+            tail=tail,
+            ended=self._has_ended,
+            wanted=lambda line: (
+                stream in (None, line.stream) and (since is None or line.time >= since)
+            ),
+        )
+        return takewhile(lambda line: until is None or line.time < until, lines)
+
+    def top(self) -> tuple[ProcessInfo, ...]:
+        """Its processes, by their numbers on the host.
+
+        Raises:
+            ContainerStateError: It does not run.
+        """
+        return list_processes(self._state())
+
+    def stats(self) -> Usage:
+        """What it uses now.
+
+        Raises:
+            ContainerStateError: It does not run.
+        """
+        return measure(self._state())
+
+    def watch_stats(self, interval: float = 1.0) -> Iterator[Usage]:
+        """What it uses, at once and then every so many seconds, until it has ended."""
+        while (state := running_state(self._directory)) is not None:
+            yield measure(state)
+            if _home.wait_for_end(self._directory, interval):
+                return
 
     def _has_ended(self) -> bool:
         return self._exit() is not None or self.state == "stopped"

@@ -7,8 +7,17 @@ import signal as signals
 from typing import TYPE_CHECKING, Final, Literal
 
 from pycontainer.containers import _home
+from pycontainer.containers._view import exclusive_files
 from pycontainer.errors import ContainerStateError, TimeoutExpired
-from pycontainer.runtime import State, is_watched, read_exit, read_state
+from pycontainer.runtime import (
+    State,
+    freeze,
+    is_frozen,
+    is_watched,
+    read_exit,
+    read_state,
+    thaw,
+)
 from pycontainer.snapshots import RootfsPlan
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ __all__ = ["DELETE_SECONDS", "Life", "Status"]
 
 _GRACE_SECONDS: Final = 10.0
 DELETE_SECONDS: Final = 30.0
-Status = Literal["creating", "running", "stopped"]
+Status = Literal["creating", "running", "paused", "stopped"]
 
 
 class Life:
@@ -52,11 +61,13 @@ class Life:
 
     @property
     def state(self) -> Status:
-        """``creating``, ``running`` or ``stopped``, as it is now."""
+        """``creating``, ``running``, ``paused`` or ``stopped``, as it is now."""
         state = read_state(self._directory)
         if state is None:
             return "creating" if is_watched(self._directory) else "stopped"
-        return "running" if self._exit() is None and state.alive else "stopped"
+        if self._exit() is not None or not state.alive:
+            return "stopped"
+        return "paused" if is_frozen(state) else "running"
 
     @property
     def pid(self) -> int | None:
@@ -130,6 +141,27 @@ class Life:
         finally:
             os.close(pidfd)
 
+    def pause(self) -> None:
+        """Stop all its processes until `unpause`; one that is paused stays so.
+
+        Raises:
+            ContainerStateError: It does not run.
+            UnsupportedFeature: It has no control group, as an ordinary user's may not have.
+        """
+        with exclusive_files(self._directory):
+            freeze(self._state())
+
+    def unpause(self) -> None:
+        """Let its processes go on; those of one that is not paused do.
+
+        Raises:
+            ContainerStateError: It does not run.
+        """
+        with exclusive_files(self._directory):
+            state = self._state()
+            if is_frozen(state):
+                thaw(state)
+
     def stop(self, grace: float = _GRACE_SECONDS) -> int | None:
         """Ask it to end, and end it after a grace.
 
@@ -140,6 +172,7 @@ class Life:
             Its exit code; None if nobody saw it end.
         """
         try:
+            self.unpause()  # a paused one would not hear of it
             self.kill(self._record.stop_signal)
             self.wait(grace)
         except TimeoutExpired:
@@ -148,6 +181,16 @@ class Life:
         except ContainerStateError:  # it has ended already
             pass
         return self.exit_code
+
+    def rename(self, name: str) -> None:
+        """Give it another name.
+
+        Raises:
+            NameInUse: Another container has that name.
+            ContainerStateError: It is gone.
+        """
+        _home.rename(self._store, self.id, name)
+        self.name = name
 
     def __repr__(self) -> str:
         return f"<Container {self.name} of {self.image}>"

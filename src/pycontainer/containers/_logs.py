@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import struct
+from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from attrs import frozen
@@ -77,13 +79,22 @@ class LogReader:
             self._fd = -1
 
 
-def read_log(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator[LogLine]:
+def read_log(
+    path: Path,
+    *,
+    follow: bool,
+    ended: Callable[[], bool],
+    tail: int | None = None,
+    wanted: Callable[[LogLine], bool] = lambda line: True,  # noqa: ARG005  (all of them)
+) -> Iterator[LogLine]:
     """Read the log from its beginning.
 
     Args:
         path: The log.
         follow: Wait for more until the container has ended.
         ended: Tells whether it has: whether nothing will be appended any more.
+        tail: Of the lines that are there at first, only so many of the last.
+        wanted: Tells whether a line is.
     """
     if not path.exists():
         return
@@ -95,12 +106,13 @@ def read_log(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator
         with LogReader(path) as reader:
             while True:
                 over = not follow or ended()  # asked before reading: what came until then is read
-                yield from reader.read()
+                lines = filter(wanted, chain(reader.read(), reader.rest() if over else ()))
+                yield from lines if tail is None else deque(lines, maxlen=tail)
                 if over:
-                    break
+                    return
+                tail = None
                 waiter.poll(_RECHECK_SECONDS * 1000)
                 _drain(watch)
-            yield from reader.rest()
     finally:
         if watch >= 0:
             os.close(watch)
