@@ -155,3 +155,55 @@ def test_logs_are_cut_by_number_time_and_stream(image: Image) -> None:
         assert str(next(following)) == "2"
         container.write(os.linesep.encode())
         assert str(next(following)) == "3"
+
+
+# --- rights and limits ------------------------------------------------------------------------
+
+
+def effective(image: Image, **security: object) -> int:
+    result = pc.run(
+        image,
+        ["grep", "CapEff", "/proc/self/status"],
+        security=pc.Security(**security),  # type: ignore[arg-type]
+        store=image.store,
+    )
+    return int(result.text.split()[1], 16)
+
+
+def test_capabilities_are_added_and_dropped(image: Image) -> None:
+    default = effective(image)
+    assert effective(image, cap_add=["net_admin"]) == default | 1 << 12
+    assert effective(image, cap_drop=["CAP_CHOWN"]) == default & ~1
+    assert effective(image, cap_drop=["ALL"]) == 0
+    assert effective(image, cap_drop=["ALL"], cap_add=["KILL"]) == 1 << 5
+    everything = effective(image, cap_add=["ALL"], cap_drop=["SYS_ADMIN"])
+    assert everything.bit_count() > 30
+    assert not everything >> 21 & 1
+    with pytest.raises(errors.ContainerError, match="no capability"):
+        effective(image, cap_add=["FLY"])
+
+
+def test_another_command_has_the_capabilities_of_the_container(image: Image) -> None:
+    with started(image, "sleep 60", security=pc.Security(cap_drop=["ALL"])) as container:
+        text = container.exec(["grep", "CapEff", "/proc/self/status"]).stdout
+        assert int(text.split()[1], 16) == 0
+
+
+def test_sysctls_and_paths_of_its_own(image: Image) -> None:
+    security = pc.Security(
+        sysctls={"net.ipv4.ip_forward": "1", "kernel.msgmax": "10000"},
+        masked_paths=["/proc/uptime"],
+        readonly_paths=["/etc"],
+    )
+    script = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/uptime; touch /etc/x"
+    result = pc.run(image, ["sh", "-c", script], security=security, store=image.store)
+    assert result.text.split() == ["1", "10000"]
+    assert b"Read-only" in result.stderr
+
+
+def test_limits_of_shared_memory_processors_and_the_killers_choice(image: Image) -> None:
+    limits = pc.Limits(shm_size=1 << 20, cpuset="0", oom_score_adj=500)
+    script = "df -k /dev/shm | tail -1; cat /proc/self/oom_score_adj; nproc"
+    result = pc.run(image, ["sh", "-c", script], limits=limits, store=image.store, check=True)
+    words = result.text.split()
+    assert (words[1], words[-2:]) == ("1024", ["500", "1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pycontainer.containers import ready
 from pycontainer.containers._changes import Change
+from pycontainer.containers._confinement import Limits, Security
 from pycontainer.containers._container import Container
 from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._logs import LogLine
@@ -18,11 +19,13 @@ __all__ = [
     "Completed",
     "Container",
     "ContainerFiles",
+    "Limits",
     "LogLine",
     "Mount",
     "NetworkUsage",
     "Process",
     "ProcessInfo",
+    "Security",
     "Usage",
     "Volume",
     "ready",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from pycontainer.containers import _home
 from pycontainer.containers._changes import Change, export, list_changes
 from pycontainer.containers._commit import commit
+from pycontainer.containers._confinement import Limits, Security
 from pycontainer.containers._inside import Inside, close_descriptor
 from pycontainer.containers._life import DELETE_SECONDS, Status
 from pycontainer.containers._options import Options
@@ -68,6 +69,8 @@ class Container(Inside):
         ulimits: Mapping[str, tuple[int, int]] | None = None,
         read_only: bool = False,
         no_new_privileges: bool = False,
+        security: Security | None = None,
+        limits: Limits | None = None,
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
@@ -96,6 +99,8 @@ class Container(Inside):
                 kernel refuses a higher hard limit, the highest it allows is taken.
             read_only: Whether the root file system is.
             no_new_privileges: Whether set-uid programs stay without effect.
+            security: Further rights, or fewer; see `Security`.
+            limits: Further limits; see `Limits`.
             stdin: Whether standard input is open, for `write`.
             tty: Whether it has a terminal; includes `stdin`.
             detach: Whether it outlives this program.
@@ -131,6 +136,8 @@ class Container(Inside):
             read_only=read_only,
             tty=tty,
             no_new_privileges=no_new_privileges,
+            security=security or Security(),
+            limits=limits or Limits(),
         )
         store = store or Store.default()
         with _home.prepare(store, image, args, options, name=name, detach=detach) as new:

@@ -17,8 +17,8 @@ from pycontainer.containers._process import Process, start_process
 from pycontainer.containers._processes import ProcessInfo, Usage, list_processes, measure
 from pycontainer.containers._view import running_state
 from pycontainer.errors import ContainerError, ContainerStateError, TimeoutExpired
+from pycontainer.oci.runtime import Capabilities, RuntimeSpec
 from pycontainer.oci.runtime import Process as OciProcess
-from pycontainer.oci.runtime import RuntimeSpec
 from pycontainer.runtime import default_process, execute, resolve_user, socket_inside
 
 if TYPE_CHECKING:
@@ -210,7 +210,14 @@ class Inside(Life):
             tty=tty,
             no_new_privileges=own.no_new_privileges,
         )
-        return evolve(process, rlimits=own.rlimits)
+        return evolve(process, rlimits=own.rlimits, capabilities=_same(own, who.uid))
+
+
+def _same(own: OciProcess, uid: int) -> Capabilities:
+    """The capabilities of the container's own process, for another one: in effect for root alone."""
+    names = own.capabilities.bounding
+    active = names if uid == 0 else ()
+    return Capabilities(bounding=names, effective=active, permitted=active)
 
 
 def close_descriptor(fd: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
+from pycontainer.containers._confinement import Limits, Security
 from pycontainer.errors import ContainerError, UnsupportedFeature
 from pycontainer.oci import runtime as oci
 from pycontainer.runtime import Network, default_process, default_spec
@@ -48,6 +49,8 @@ class Options:
     read_only: bool = False
     tty: bool = False
     no_new_privileges: bool = False
+    security: Security = field(factory=Security)
+    limits: Limits = field(factory=Limits)
 
     def to_spec(
         self,
@@ -92,7 +95,7 @@ class Options:
             rlimits=self._rlimits(),
             no_new_privileges=self.no_new_privileges,
         )
-        return default_spec(
+        spec = default_spec(
             process,
             hostname=hostname,
             network=self.network,
@@ -103,6 +106,7 @@ class Options:
             readonly=self.read_only,
             resources=self._resources(),
         )
+        return self.limits.apply(self.security.apply(spec))
 
     def to_config(self, image: Image, args: Sequence[str] | str) -> ContainerConfig:
         """The image's config with what the caller wants instead, as an image of the container has it."""

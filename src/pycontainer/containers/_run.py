@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pycontainer.containers import _home
+from pycontainer.containers._confinement import Limits, Security
 from pycontainer.containers._options import Options
 from pycontainer.containers._process import Completed, start_process
 from pycontainer.content import Store
@@ -40,6 +41,8 @@ def run(
     ulimits: Mapping[str, tuple[int, int]] | None = None,
     read_only: bool = False,
     no_new_privileges: bool = False,
+    security: Security | None = None,
+    limits: Limits | None = None,
     tty: bool = False,
     store: Store | None = None,
     timeout: float | None = None,
@@ -67,6 +70,8 @@ def run(
             kernel refuses a higher hard limit, the highest it allows is taken.
         read_only: Whether the root file system is.
         no_new_privileges: Whether set-uid programs stay without effect.
+        security: Further rights, or fewer; see `Security`.
+        limits: Further limits; see `Limits`.
         tty: Whether it has a terminal; all output then is `Completed.stdout`.
         store: Where the image is; None for the default store.
         timeout: Seconds for all of it.
@@ -94,6 +99,8 @@ def run(
         read_only=read_only,
         tty=tty,
         no_new_privileges=no_new_privileges,
+        security=security or Security(),
+        limits=limits or Limits(),
     )
     store = store or Store.default()
     with _home.prepare(store, image, args, options) as new:
