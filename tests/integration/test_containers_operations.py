@@ -157,6 +157,47 @@ def test_logs_are_cut_by_number_time_and_stream(image: Image) -> None:
         assert str(next(following)) == "3"
 
 
+def test_inspect_tells_all(image: Image) -> None:
+    with started(
+        image, "read x; exit 5", env={"A": "1"}, labels={"l": "v"}, stdin=True
+    ) as container:
+        running = container.inspect()
+        assert (running.state, running.pid, running.exit_code) == ("running", container.pid, None)
+        assert running.image_digest == image.digest
+        assert running.config.env[-1] == "A=1"
+        assert running.spec.process.args == ("sh", "-c", "read x; exit 5")
+        assert running.started_at is not None
+        assert running.finished_at is None
+        container.close_stdin()
+        container.wait(10)
+        stopped = container.inspect()
+        assert (stopped.state, stopped.pid, stopped.exit_code) == ("stopped", None, 5)
+        assert stopped.finished_at is not None
+        assert stopped.finished_at >= running.started_at >= running.created_at - 1
+        assert (stopped.labels, stopped.detached) == ({"l": "v"}, False)
+    with pytest.raises(errors.ContainerStateError):
+        container.inspect()
+
+
+def test_ended_detached_containers_are_pruned(image: Image) -> None:
+    store = image.store
+    with started(image, "exit 0") as attached:
+        attached.wait(10)
+        ended = started(image, "exit 0", detach=True, labels={"kind": "old"})
+        lives = started(image, "sleep 60", detach=True)
+        ended.wait(10)
+        with pytest.raises(errors.TimeoutExpired):
+            ended.wait_removed(0.02)
+        assert pc.Container.prune(labels={"kind": "new"}, store=store) == ()
+        assert pc.Container.prune(until=ended.created_at, store=store) == ()
+        assert pc.Container.prune(store=store) == (ended.id,)
+        ended.wait_removed(5)
+        assert lives.state == "running"
+        lives.delete(force=True)
+        for handle in (ended, lives):
+            handle.close()
+
+
 # --- rights and limits ------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from pycontainer.containers import ready
 from pycontainer.containers._changes import Change
 from pycontainer.containers._confinement import Limits, Security
 from pycontainer.containers._container import Container
+from pycontainer.containers._details import Details
 from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._logs import LogLine
 from pycontainer.containers._mount import Mount
@@ -19,6 +20,7 @@ __all__ = [
     "Completed",
     "Container",
     "ContainerFiles",
+    "Details",
     "Limits",
     "LogLine",
     "Mount",

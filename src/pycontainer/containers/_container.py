@@ -237,6 +237,35 @@ class Container(Inside):
             c for c in found if all or exit_code is not None or c.state in ("running", "paused")
         )
 
+    @classmethod
+    def prune(
+        cls,
+        *,
+        labels: Mapping[str, str] | None = None,
+        until: float | None = None,
+        store: Store | None = None,
+    ) -> tuple[str, ...]:
+        """Remove the detached containers that have ended; give their ids.
+
+        Attached ones go with the program that started them.
+
+        Args:
+            labels: Only those that carry these.
+            until: Only those made before that time, seconds since the epoch.
+            store: None for the default store.
+        """
+        gone = []
+        for container in cls.list(status="stopped", labels=labels, store=store):
+            try:
+                seen = container.inspect()
+            except ContainerStateError:  # somebody else has removed it, or is just making it
+                continue
+            old = until is None or seen.created_at < until
+            if seen.detached and seen.started_at is not None and old:
+                container.delete()
+                gone.append(container.id)
+        return tuple(gone)
+
     # --- waiting -----------------------------------------------------------------------------
 
     def wait_ready(self, ready: Ready, *, timeout: float | None = 30.0) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal as signals
+import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from pycontainer.containers import _home
+from pycontainer.containers._details import Details, look
 from pycontainer.containers._view import exclusive_files
 from pycontainer.errors import ContainerStateError, TimeoutExpired
 from pycontainer.runtime import (
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DELETE_SECONDS", "Life", "Status"]
 
+_LOOK_SECONDS: Final = 0.01
 _GRACE_SECONDS: Final = 10.0
 DELETE_SECONDS: Final = 30.0
 Status = Literal["creating", "running", "paused", "stopped"]
@@ -108,6 +111,14 @@ class Life:
             )
         return state
 
+    def inspect(self) -> Details:
+        """All that is known of it now.
+
+        Raises:
+            ContainerStateError: It is gone, or not yet started.
+        """
+        return look(self._directory, self._record, self.name, self.state)
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the exit code.
 
@@ -125,6 +136,18 @@ class Life:
                 f"nobody knows how container {self.name} ended: its monitor was killed"
             )
         return ended.exit_code
+
+    def wait_removed(self, timeout: float | None = None) -> None:
+        """Wait until it is gone, with its files and its log.
+
+        Raises:
+            TimeoutExpired: It is still there after that many seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._directory.exists():
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutExpired(f"container {self.name} is there after {timeout} seconds")
+            time.sleep(_LOOK_SECONDS)
 
     def kill(self, signal: int | str = "SIGKILL") -> None:
         """Send a signal to its first process.
