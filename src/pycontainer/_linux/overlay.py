@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 
-from pycontainer._linux import mount
+from pycontainer._linux import erofs, mount
 
 __all__ = ["MAX_LOWERS", "detached", "mount_at"]
 
 MAX_LOWERS = 500
 """OVL_MAX_STACK of the kernel: with more lower directories the mount is refused."""
 
+_BY_DESCRIPTOR = "/proc/self/fd/"
 _PAGE = 4096  # mount(2) cuts its options off here without a word
 
 
@@ -26,7 +27,7 @@ def detached(
     """Make a detached overlay mount and return its descriptor.
 
     Args:
-        lowers: Lower directories, the topmost first; at most `MAX_LOWERS`.
+        lowers: Lower directories and EROFS images, the topmost first; at most `MAX_LOWERS`.
         upper: Where changes go; None makes the mount read-only.
         work: An empty directory beside `upper` on the same file system.
         userxattr: Keep overlay's marks in ``user.overlay.*``, as mounts in a user namespace must.
@@ -34,8 +35,30 @@ def detached(
 
     Raises:
         OSError: ENOSYS or EINVAL where the kernel has no fsopen(2) or no ``lowerdir+`` (before
-            6.8): use `mount_at` there. Else what the kernel found wrong.
+            6.8), or takes no detached mounts as lowers (before 6.15, with images): use `mount_at`
+            there. Else what the kernel found wrong.
     """
+    images: dict[str, int] = {}  # mounted here, for this overlay
+    try:
+        places = [_place(lower, images) for lower in lowers]
+        return _create(places, upper, work, userxattr=userxattr, volatile=volatile)
+    finally:
+        for fd in images.values():  # the overlay holds clones of these mounts
+            os.close(fd)
+
+
+def _place(lower: str, images: dict[str, int]) -> str:
+    if not lower.endswith(erofs.SUFFIX):
+        return lower
+    fd = erofs.kept(lower)
+    if fd is None:
+        fd = images[lower] = erofs.detached(lower)
+    return f"{_BY_DESCRIPTOR}{fd}"
+
+
+def _create(
+    lowers: list[str], upper: str | None, work: str | None, *, userxattr: bool, volatile: bool
+) -> int:
     context = mount.fsopen("overlay")
     try:
         if len(lowers) == 1 and len(os.fsencode(lowers[0])) < 256:
@@ -55,6 +78,10 @@ def detached(
             # Some kernels have these on: an upper then does not say by itself what has changed.
             mount.configure(context, "redirect_dir", "off")
             mount.configure(context, "metacopy", "off")
+        if any(lower.startswith(_BY_DESCRIPTOR) for lower in lowers):
+            # Layers of several file systems: without it their files would show several devices, and
+            # change their inode numbers when they are written to.
+            mount.configure(context, "xino", "on")
         return mount.create(context, mount.RDONLY if upper is None else 0)
     finally:
         os.close(context)
@@ -78,12 +105,37 @@ def mount_at(
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EINVAL) or len(lowers) > MAX_LOWERS:
             raise
-        _mount_classic(target, lowers, upper, work, userxattr=userxattr, volatile=volatile)
-        return
+        if not any(lower.endswith(erofs.SUFFIX) for lower in lowers):
+            _mount_classic(target, lowers, upper, work, userxattr=userxattr, volatile=volatile)
+            return
+        tree = _over_attached(target, lowers, upper, work, volatile=volatile)
     try:
         mount.attach(tree, target)
     finally:
         os.close(tree)
+
+
+def _over_attached(
+    target: str, lowers: list[str], upper: str | None, work: str | None, *, volatile: bool
+) -> int:
+    """Make an overlay whose images are mounted, one on top of another, at `target` meanwhile."""
+    images: dict[str, int] = {}
+    try:
+        for lower in lowers:
+            if lower.endswith(erofs.SUFFIX):
+                tree = erofs.detached(lower)
+                try:
+                    mount.attach(tree, target)
+                except OSError:
+                    os.close(tree)
+                    raise
+                images[lower] = tree
+        places = [f"{_BY_DESCRIPTOR}{images[x]}" if x in images else x for x in lowers]
+        return _create(places, upper, work, userxattr=False, volatile=volatile)
+    finally:
+        for fd in images.values():
+            os.close(fd)
+            mount.unmount(target)
 
 
 def _mount_classic(

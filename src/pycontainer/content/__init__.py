@@ -7,6 +7,7 @@ from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected
 from pycontainer.content._database import Database, Schema
 from pycontainer.content._graph import Node, Root
+from pycontainer.content._home import Snapshotter
 from pycontainer.content._leases import Lease
 from pycontainer.content._reader import Readable, VerifiedReader
 from pycontainer.content._store import Store, StoreBlobs
@@ -22,6 +23,7 @@ __all__ = [
     "Readable",
     "Root",
     "Schema",
+    "Snapshotter",
     "Store",
     "StoreBlobs",
     "VerifiedReader",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from pycontainer.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["default_home", "prepare_home"]
+__all__ = ["Snapshotter", "default_home", "preferred_snapshotter", "prepare_home"]
+
+Snapshotter = Literal["overlay", "erofs", "auto"]
+"""What becomes of layers: a directory each, an index each that the kernel mounts, whatever is faster."""
 
 _VERSION: Final = "1"
 
@@ -25,6 +28,23 @@ def default_home() -> Path:
         return Path("/var/lib/pycontainer")
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local/share") / "pycontainer"
+
+
+def preferred_snapshotter(given: str | None) -> Snapshotter:
+    """What a user says becomes of layers: as given, else ``$PYCONTAINER_SNAPSHOTTER``, else overlay.
+
+    Raises:
+        StoreError: It is none that there is.
+    """
+    said = given or os.environ.get("PYCONTAINER_SNAPSHOTTER") or "overlay"
+    for name in get_args(Snapshotter):
+        if said == name:
+            chosen: Snapshotter = name
+            return chosen
+    raise StoreError(
+        f"there is no snapshotter {said!r}",
+        remedy=f"use one of {', '.join(get_args(Snapshotter))}",
+    )
 
 
 def prepare_home(home: Path, fill: Callable[[], None]) -> None:

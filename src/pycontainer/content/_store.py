@@ -17,7 +17,12 @@ from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected, Collector
 from pycontainer.content._database import Database
 from pycontainer.content._graph import SCHEMA, Graph, Node, Resource, Root
-from pycontainer.content._home import default_home, prepare_home
+from pycontainer.content._home import (
+    Snapshotter,
+    default_home,
+    preferred_snapshotter,
+    prepare_home,
+)
 from pycontainer.content._leases import Lease, current_leases, leases
 from pycontainer.content._sessions import Session
 from pycontainer.content._writer import sync_directory
@@ -67,11 +72,13 @@ class Store:
         path: The directory.
         db: Its database, in which rooms may have tables of their own.
         blobs: Its blobs.
+        snapshotter: What becomes of layers that this handle adds; layers of both kinds stack.
     """
 
-    def __init__(self, path: Path, db: Database) -> None:
+    def __init__(self, path: Path, db: Database, snapshotter: Snapshotter = "overlay") -> None:
         self.path = path
         self.db = db
+        self.snapshotter = snapshotter
         self._graph = Graph(path)
         self.blobs = StoreBlobs(self)
         self._session: Session | None = None
@@ -83,17 +90,23 @@ class Store:
     # --- opening and closing -----------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | None = None) -> Store:
+    def open(
+        cls, path: str | os.PathLike[str] | None = None, *, snapshotter: Snapshotter | None = None
+    ) -> Store:
         """Open a store, made if it is not there.
 
         Args:
             path: Its directory. Left out: ``$PYCONTAINER_HOME``, else ``/var/lib/pycontainer`` for
                 root, else ``$XDG_DATA_HOME/pycontainer`` (``~/.local/share/pycontainer``).
+            snapshotter: What becomes of layers: ``overlay``: each is unpacked to a directory;
+                ``erofs``: the kernel mounts the tar itself by an index; ``auto``: whichever is faster
+                here. Left out: ``$PYCONTAINER_SNAPSHOTTER``, else ``overlay``.
 
         Raises:
             StoreError: It cannot be made or written, belongs to somebody else, or is of a version
-                that this program does not know.
+                that this program does not know; or there is no such snapshotter.
         """
+        preferred = preferred_snapshotter(snapshotter)
         home = (Path(path) if path is not None else default_home()).resolve()
         db = Database(home / "store.db")
         try:
@@ -102,7 +115,7 @@ class Store:
         except BaseException:
             db.close()
             raise
-        return cls(home, db)
+        return cls(home, db, preferred)
 
     @classmethod
     def default(cls) -> Store:
@@ -195,7 +208,8 @@ class Store:
             # Announced first, so that a crash between rename and commit leaves no file without a row:
             # only blobs are looked for on the disk.
             with self.db.transaction() as connection:
-                if self._graph.get(connection, (kind, key)) is None:
+                known = self._graph.get(connection, (kind, key))
+                if known is None or known.path != path:
                     self._graph.put(connection, resource)
                 self._keep(connection, (kind, key))
         with self.db.transaction() as connection:

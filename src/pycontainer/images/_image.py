@@ -15,7 +15,7 @@ from pycontainer.images._files import Format
 from pycontainer.images._progress import Progress, one_at_a_time
 from pycontainer.oci import Descriptor, Digest, ImageConfig, Manifest, Platform, Reference
 from pycontainer.registry import Client
-from pycontainer.snapshots import Driver, Snapshot, ensure_layer, prepare
+from pycontainer.snapshots import Driver, Snapshot, ensure_directory, ensure_layer, prepare
 
 if TYPE_CHECKING:
     import os
@@ -385,11 +385,13 @@ class Image:
     def unpack(self) -> tuple[Path, ...]:
         """The directories of the layers, the bottom first, unpacked if one is not.
 
+        Running containers does not take it: layers that are only indexed then stay so.
+
         Raises:
             ContentError: A stored layer is missing or damaged.
         """
         pairs = zip(self.layers, self.diff_ids, strict=True)
-        return tuple(ensure_layer(self.store, layer, diff_id) for layer, diff_id in pairs)
+        return tuple(ensure_directory(self.store, layer, diff_id) for layer, diff_id in pairs)
 
     def prepare(
         self,
@@ -400,7 +402,8 @@ class Image:
         volatile: bool = False,
     ) -> Snapshot:
         """Make what is needed to run on the image; see `pycontainer.snapshots.prepare`."""
-        self.unpack()
+        for layer, diff_id in zip(self.layers, self.diff_ids, strict=True):
+            ensure_layer(self.store, layer, diff_id)
         return prepare(
             self.store,
             self.diff_ids,

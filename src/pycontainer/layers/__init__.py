@@ -5,6 +5,7 @@ from __future__ import annotations
 from pycontainer.layers._compression import decompress, sniff
 from pycontainer.layers._entry import Content, Entry, Kind
 from pycontainer.layers._extractor import Extractor
+from pycontainer.layers._index import Indexed, index, indexed_tar, verify_index
 from pycontainer.layers._ownership import Ownership
 from pycontainer.layers._pipeline import LayerEvent, Packed, Unpacked, pack, tar_digest, unpack
 from pycontainer.layers._reader import read_entries
@@ -15,18 +16,22 @@ __all__ = [
     "Content",
     "Entry",
     "Extractor",
+    "Indexed",
     "Kind",
     "LayerEvent",
     "Ownership",
     "Packed",
     "Unpacked",
     "decompress",
+    "index",
+    "indexed_tar",
     "pack",
     "read_entries",
     "read_entry",
     "sniff",
     "tar_digest",
     "unpack",
+    "verify_index",
     "walk_diff",
     "walk_tree",
     "write_tar",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pycontainer.content import BlobWriter, Readable
     from pycontainer.layers._entry import Entry
 
-__all__ = ["LayerEvent", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
+__all__ = ["Feed", "LayerEvent", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
 
 _DEPTH: Final = 32  # chunks in a pipe: 8 MiB
 _EVENT_SECONDS: Final = 0.1
@@ -132,7 +132,7 @@ def unpack(
     apply = whiteouts == "apply"
     with (
         Extractor(root, ownership, apply=apply, userxattr=userxattr) as extractor,
-        _Feed(source, compression, expected, blob) as feed,
+        Feed(source, compression, expected, blob) as feed,
     ):
         failure: LayerError | None = None
         try:
@@ -145,9 +145,7 @@ def unpack(
         return result
 
 
-def _extract(
-    feed: _Feed, extractor: Extractor, events: Callable[[LayerEvent], None] | None
-) -> None:
+def _extract(feed: Feed, extractor: Extractor, events: Callable[[LayerEvent], None] | None) -> None:
     put = extractor.put
     told = feed.begun
     for entry in TarReader(feed.chunks()):
@@ -166,12 +164,12 @@ def tar_digest(source: Readable, compression: Compression | None = None) -> tupl
     Raises:
         TarError: The compressed stream is damaged. The tar in it is not looked at.
     """
-    with _Feed(source, compression, None, None) as feed:
+    with Feed(source, compression, None, None) as feed:
         result = feed.finish(None, None, 0)
     return result.diff_id, result.tar_size
 
 
-class _Feed:
+class Feed:
     """The two threads before the parser; a context manager that ends them whatever happens."""
 
     def __init__(

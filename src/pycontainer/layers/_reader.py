@@ -97,6 +97,11 @@ class TarReader:
         self._prefixes: dict[bytes, bytes] = {}  # normalised, of paths as they come
         self._identities: dict[bytes, tuple[int, int, int]] = {}
 
+    @property
+    def position(self) -> int:
+        """How many bytes of the stream have been read; a file's not until its content is."""
+        return self._offset + self._at
+
     # --- bytes -------------------------------------------------------------------------------
 
     def _take(self, size: int) -> bytes:

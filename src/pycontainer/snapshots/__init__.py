@@ -1,8 +1,15 @@
-"""Stacks of layers: unpacked once each, prepared for mounting, compared with what became of them."""
+"""Stacks of layers: each made once, prepared for mounting, compared with what became of it."""
 
 from __future__ import annotations
 
-from pycontainer.snapshots._layers import add_layer, ensure_layer, has_layer, layer_path
+from pycontainer.snapshots._erofs import erofs_advantage, erofs_refusal
+from pycontainer.snapshots._layers import (
+    add_layer,
+    ensure_directory,
+    ensure_layer,
+    has_layer,
+    layer_path,
+)
 from pycontainer.snapshots._mounted import mounted
 from pycontainer.snapshots._noise import without_noise
 from pycontainer.snapshots._plan import RootfsPlan, WirePlan
@@ -18,7 +25,10 @@ __all__ = [
     "Usage",
     "WirePlan",
     "add_layer",
+    "ensure_directory",
     "ensure_layer",
+    "erofs_advantage",
+    "erofs_refusal",
     "has_layer",
     "layer_path",
     "mounted",

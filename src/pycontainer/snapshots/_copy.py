@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from pycontainer.layers import Entry, Extractor, Kind, Ownership, walk_diff, walk_tree
+from pycontainer.snapshots._erofs import LayerRoot
 from pycontainer.snapshots._tree import Node, TreeView
 
 if TYPE_CHECKING:
@@ -19,15 +20,16 @@ _CHUNK: Final = 1 << 20
 
 
 def copy_layers(layers: Sequence[Path], target: Path) -> None:
-    """Apply unpacked layers, the bottom one first, to an empty directory.
+    """Apply layers, the bottom one first, to an empty directory.
 
     Raises:
         LayerError: The file system refuses something.
     """
     ownership = Ownership.current()
     for layer in layers:
+        root = LayerRoot(layer)
         with Extractor(target, ownership, apply=True) as extractor:
-            for entry in walk_diff(layer):
+            for entry in walk_diff(root.path):
                 extractor.put(entry)
             extractor.finish()
 

@@ -31,7 +31,8 @@ class RootfsPlan:
 
     Attributes:
         kind: ``overlay``: mount `lowers` and `upper`; ``directory``: bind `path`, a finished copy.
-        lowers: Layer directories, the topmost first. Of a copy: what it was made from.
+        lowers: Layers, the topmost first: directories, and EROFS images, whose names say so. Of a
+            copy: what it was made from.
         upper: Where an overlay's changes go; None if there can be none.
         work: Overlay's work directory beside `upper`.
         path: The directory of a copy.

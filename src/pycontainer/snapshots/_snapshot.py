@@ -15,6 +15,7 @@ from pycontainer.errors import SnapshotError, UnsupportedFeature
 from pycontainer.layers import Ownership, Packed, pack, walk_diff
 from pycontainer.oci import Compression
 from pycontainer.snapshots._copy import copy_changes, copy_layers
+from pycontainer.snapshots._erofs import LayerRoot
 from pycontainer.snapshots._layers import is_described, layer_path
 from pycontainer.snapshots._plan import RootfsPlan
 from pycontainer.snapshots._probe import overlay_refusal
@@ -146,10 +147,10 @@ def prepare(
     writable: bool = True,
     volatile: bool = False,
 ) -> Snapshot:
-    """Make what is needed to run on a stack of unpacked layers. Nothing is mounted.
+    """Make what is needed to run on a stack of layers. Nothing is mounted.
 
     Args:
-        store: Where the layers are unpacked.
+        store: Where the layers are, unpacked or indexed.
         diff_ids: The layers, the bottom first; none for an empty root.
         directory: Made if it is not there; on the store's file system.
         driver: None for overlay where the kernel allows it, else a copy.
@@ -159,7 +160,7 @@ def prepare(
     Raises:
         SnapshotError: A layer is not unpacked, there are too many, or the directory is in use.
         UnsupportedFeature: Overlay was asked for and is refused.
-        LayerError: A copy cannot be made.
+        LayerError: A copy cannot be made, or the index of a layer is damaged.
     """
     layers = [_unpacked(store, diff_id) for diff_id in _each_once(diff_ids)]
     if driver is None:
@@ -261,15 +262,16 @@ def _describe_root(path: Path, layers: Sequence[Path]) -> None:
     """
     path.chmod(0o755)
     for layer in reversed(layers):
-        status = layer.stat()
+        root = LayerRoot(layer)
+        status = root.path.stat()
         if not is_described(status):
             continue
         if Ownership.current() is Ownership.ROOT:
             os.chown(path, status.st_uid, status.st_gid)
         path.chmod(status.st_mode & 0o7777)
-        for key in os.listxattr(layer):
+        for key in os.listxattr(root.path):
             if not key.startswith(("trusted.overlay.", "user.overlay.")):
-                os.setxattr(path, key, os.getxattr(layer, key))
+                os.setxattr(path, key, os.getxattr(root.path, key))
         os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
         return
     os.utime(path, ns=(0, 0))

@@ -1,4 +1,4 @@
-"""A stack of layer directories seen as one tree, without mounting it.
+"""A stack of layers seen as one tree, without mounting it as one.
 
 The rules are those of the kernel's overlay (Documentation/filesystems/overlayfs.rst): a character
 device 0:0 hides a name, an opaque directory hides what lower layers hold in it, directories of one
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from attrs import field, frozen
+
+from pycontainer.snapshots._erofs import LayerRoot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +39,8 @@ class Node:
 
     Attributes:
         path: Where it is, seen from the tree's root, with no symlink in it but perhaps the last part.
-        host_path: Where it is on this machine; for a directory its topmost layer's.
+        host_path: Where it is on this machine, as long as the view is there; for a directory its
+            topmost layer's.
         status: As lstat(2) finds it there.
         link: Target of a symlink.
     """
@@ -69,11 +72,15 @@ class TreeView:
     Paths are text relative to the tree's root; a leading slash makes no difference.
 
     Args:
-        layers: Their directories in the order of an image: the bottom first.
+        layers: Their directories or indexes in the order of an image: the bottom first.
+
+    Raises:
+        OSError: The kernel does not mount an index.
     """
 
     def __init__(self, layers: Sequence[Path]) -> None:
-        self._layers = tuple(reversed(layers))
+        self._roots = [LayerRoot(layer) for layer in reversed(layers)]
+        self._layers = tuple(root.path for root in self._roots)
         self._merged: dict[_Parts, tuple[int, ...]] = {(): tuple(range(len(layers)))}
 
     def lookup(self, path: str, *, follow: bool = True) -> Node | None:

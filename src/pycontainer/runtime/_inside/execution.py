@@ -11,7 +11,7 @@ import _socket
 import os
 import select
 
-from pycontainer._linux import process
+from pycontainer._linux import erofs, process
 from pycontainer.runtime._inside import cgroup, init, wire
 from pycontainer.runtime._inside.streams import Streams
 from pycontainer.runtime._inside.terminal import become_terminal
@@ -34,6 +34,7 @@ def main(request: dict[str, object], fds: list[int], host: int) -> None:
         host: A pidfd of the host program, or -1 if the command is to outlive it.
     """
     os.setsid()
+    erofs.forget()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     execution = _Execution(_socket.socket(fileno=fds[0]), host)
     try:

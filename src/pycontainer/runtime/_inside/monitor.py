@@ -18,7 +18,7 @@ import os
 import select
 import time
 
-from pycontainer._linux import process
+from pycontainer._linux import erofs, process
 from pycontainer._linux.tree import remove_tree
 from pycontainer.runtime._inside import cgroup, files, init, wire
 from pycontainer.runtime._inside.streams import Streams
@@ -100,6 +100,7 @@ class _Monitor:
         self.pid, self.pidfd = process.clone3(namespaces, cgroup=group)
         if self.pid == 0:
             init.main(self.plan, payload, report_w, console_inside)
+        erofs.forget()
         os.close(report_w)
         if group >= 0:
             os.close(group)

@@ -13,7 +13,7 @@ import gc
 import os
 import sys
 
-from pycontainer._linux import mount, process
+from pycontainer._linux import erofs, mount, process
 from pycontainer.runtime._inside import execution, monitor, reach, view, wire
 
 __all__ = ["main"]
@@ -61,6 +61,8 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
 
 
 def _serve(request: dict[str, object], fds: list[int], host: int, channel: _socket.socket) -> None:
+    if "rootfs" in request:
+        _keep_images(request["rootfs"])
     try:
         pid, pidfd = process.clone3(0)
     except OSError as error:
@@ -80,6 +82,14 @@ def _serve(request: dict[str, object], fds: list[int], host: int, channel: _sock
     for fd in (*fds, pidfd):
         if fd >= 0:
             os.close(fd)
+
+
+def _keep_images(rootfs: object) -> None:
+    """Mount the images among the layers, once for all containers that will need them."""
+    assert isinstance(rootfs, dict)
+    images = [lower for lower in rootfs["lowers"] if lower.endswith(erofs.SUFFIX)]
+    if images:
+        erofs.keep(images)
 
 
 def _enter_user_namespace(uid: int, gid: int) -> None:
