@@ -59,7 +59,7 @@ def checks() -> list[Check]:
     """Look at everything; nothing is changed."""
     probes: list[Callable[[], Check]] = [_interpreter, _system, _store, _codecs, _server]
     if sys.platform == "linux":
-        probes += [_kernel, _namespaces, _overlay, _cgroups, _seccomp, _limits]
+        probes += [_kernel, _namespaces, _overlay, _erofs, _cgroups, _seccomp, _limits]
     return [probe() for probe in probes]
 
 
@@ -143,6 +143,21 @@ def _overlay() -> Check:
         refused or "mounts",
         needed=False,
         remedy="without it each container gets a copy of its image: use a store on ext4, xfs or btrfs",
+    )
+
+
+def _erofs() -> Check:
+    from pycontainer.snapshots import erofs_advantage, erofs_refusal
+
+    with Store.open() as store:
+        refused = erofs_refusal(store)
+        found = refused or f"mounts; ready {erofs_advantage(store):.1f} times as fast as unpacked"
+    return Check(
+        "layers without unpacking (snapshotter erofs)",
+        not refused,
+        found,
+        needed=False,
+        remedy="layers are unpacked; else a kernel of 6.12 or later, root, and a store on ext4 or xfs",
     )
 
 

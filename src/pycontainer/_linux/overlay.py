@@ -78,10 +78,8 @@ def _create(
             # Some kernels have these on: an upper then does not say by itself what has changed.
             mount.configure(context, "redirect_dir", "off")
             mount.configure(context, "metacopy", "off")
-        if any(lower.startswith(_BY_DESCRIPTOR) for lower in lowers):
-            # Layers of several file systems: without it their files would show several devices, and
-            # change their inode numbers when they are written to.
-            mount.configure(context, "xino", "on")
+        # xino=on, which would show files of several file systems as of one device, is not for us: with
+        # it the kernel marks all new directories opaque, and layers would differ from other machines'.
         return mount.create(context, mount.RDONLY if upper is None else 0)
     finally:
         os.close(context)

@@ -243,6 +243,8 @@ class Extractor:
             os.fchmod(place.fd, working_mode)
         if not new:
             self._clear_xattrs(place.fd)
+            if not self._as_user:  # its owner may be another than creation would give
+                os.fchown(place.fd, entry.uid, entry.gid)
         self._own_and_annotate(entry, place.fd, mode)
         self._late[place.path] = _Late(
             entry.mtime_ns,
