@@ -67,10 +67,10 @@ def test_what_is_written_is_read(container: pc.Container) -> None:
 
 
 def test_the_container_sees_what_is_written_and_the_other_way_round(image: Image) -> None:
-    with started(image, "echo inside > /from; sleep 600") as container:
+    with started(image, "echo inside > /from; touch /done; sleep 600") as container:
         container.fs.write_text("/to", "outside")
         assert container.exec(["cat", "/to"]).stdout == b"outside"
-        appears(container, "/from")
+        appears(container, "/done")
         assert container.fs.read_text("/from") == "inside\n"
 
 
@@ -150,8 +150,10 @@ def test_devices_and_fifos_are_not_opened(image: Image) -> None:
 def test_volumes_and_binds_are_seen(image: Image, tmp_path: Path, stop: bool) -> None:
     (tmp_path / "host").write_text("from the host")
     mounts = [pc.Mount.volume("files-seen", "/vol"), pc.Mount.bind(tmp_path, "/bound")]
-    with started(image, "echo in > /vol/file; sleep 600", mounts=mounts) as container:
-        appears(container, "/vol/file")
+    with started(
+        image, "echo in > /vol/file; touch /vol/done; sleep 600", mounts=mounts
+    ) as container:
+        appears(container, "/vol/done")
         if stop:
             container.kill()
             container.wait(10)
