@@ -11,14 +11,20 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import frozen
 from typing_extensions import override
 
-from pycontainer.errors import Error, NotReady, NotReadyInTime
+from pycontainer.errors import (
+    ContainerStateError,
+    Error,
+    NotReady,
+    NotReadyInTime,
+    TimeoutExpired,
+)
 
 if TYPE_CHECKING:
     from pycontainer.containers._container import Container
@@ -29,6 +35,7 @@ __all__ = ["Check", "Ready", "all", "exec", "http", "log", "port", "wait_until_r
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.1
 _ATTEMPT_SECONDS: Final = 5.0
+_RECORD_SECONDS: Final = 5.0
 _LAST_LINES: Final = 20
 _LISTENING: Final = {
     "tcp": "0A",
@@ -247,6 +254,7 @@ def wait_until_ready(container: Container, ready: Ready, timeout: float | None) 
             except (OSError, Error) as caught:
                 error = caught
             if ended:
+                _wait_for_records(container)
                 raise _not_ready(container, f"ended before it was ready ({check})", error)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -255,6 +263,12 @@ def wait_until_ready(container: Container, ready: Ready, timeout: float | None) 
                 )
             time.sleep(pause if left is None else min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _wait_for_records(container: Container) -> None:
+    """Its process may be gone a moment before its last output and exit code are written down."""
+    with suppress(TimeoutExpired, ContainerStateError):
+        container.wait(_RECORD_SECONDS)
 
 
 def _as_check(ready: Ready) -> Check:
