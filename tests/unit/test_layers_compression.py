@@ -67,9 +67,9 @@ def test_pieces_are_bounded_whatever_the_ratio() -> None:
     bomb = joined(_compression.compress([bytes(1 << 20)] * 20, Compression.ZSTD))
     sizes = [len(piece) for piece in decompress([bomb])]
     assert sum(sizes) == 20 << 20
-    assert max(sizes) <= 1 << 18
+    assert max(sizes) <= 1 << 20
     bomb = gzip.compress(bytes(20 << 20))
-    assert max(len(piece) for piece in decompress([bomb])) <= 1 << 18
+    assert max(len(piece) for piece in decompress([bomb])) <= 1 << 20
 
 
 def test_sniffing() -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Feed", "LayerEvent", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
 
-_DEPTH: Final = 32  # chunks in a pipe: 8 MiB
+_DEPTH: Final = 8  # chunks in a pipe: 8 MiB
 _EVENT_SECONDS: Final = 0.1
 _ENTRIES_BETWEEN_LOOKS: Final = 64  # at the clock
 
