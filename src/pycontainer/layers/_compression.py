@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pycontainer.content import Readable
 
-__all__ = ["CHUNK", "compress", "decompress", "decompressed", "regroup", "sniff"]
+__all__ = ["CHUNK", "Room", "compress", "decompress", "decompressed", "regroup", "sniff"]
 
 # Smaller ones cost more hand-overs between threads, larger ones leave the caches.
 CHUNK: Final = 1 << 20
@@ -199,25 +199,47 @@ def compress(
     return (bytes(chunk) for chunk in chunks)
 
 
-def regroup(chunks: Iterable[bytes | memoryview], size: int) -> Iterator[bytes]:
-    """The same bytes in pieces of `size`, the last one shorter."""
+class Room:
+    """How many bytes the piece that is being filled still takes.
+
+    Who gives no more at a time saves that the bytes are cut, and who gives just as many for an empty
+    piece that they are copied.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+def regroup(
+    chunks: Iterable[bytes | memoryview], size: int, room: Room | None = None
+) -> Iterator[bytes]:
+    """The same bytes in pieces of `size`, the last one shorter.
+
+    Args:
+        chunks: Pieces of any size.
+        size: Of those that are given.
+        room: Kept up to date for the one who makes `chunks`.
+    """
+    room = room or Room(size)
+    room.left = size
     pending: list[bytes | memoryview] = []
-    have = 0
     for chunk in chunks:
-        length = len(chunk)
-        if have + length < size:
+        left = room.left - len(chunk)
+        if left > 0:
             pending.append(chunk)
-            have += length
+            room.left = left
             continue
-        view = memoryview(chunk)
-        while have + len(view) >= size:
-            pending.append(view[: size - have])
-            view = view[size - have :]
+        view = memoryview(chunk) if left else chunk
+        while len(view) >= room.left:
+            pending.append(view[: room.left] if left else view)
+            view = view[room.left :]
             yield b"".join(pending)
-            pending, have = [], 0
+            pending, room.left = [], size
         if view:
-            pending, have = [view], len(view)
-    if have:
+            pending, room.left = [view], size - len(view)
+    if pending:
         yield b"".join(pending)
 
 

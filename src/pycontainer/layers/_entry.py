@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -23,8 +24,11 @@ __all__ = [
     "AtHand",
     "Content",
     "Entry",
+    "InFile",
     "Kind",
 ]
+
+_PIECE: Final = 1 << 19
 
 Content = Callable[[], Iterator[bytes | memoryview]]
 """Gives a file's bytes, `Entry.size` of them, in pieces."""
@@ -41,6 +45,34 @@ class AtHand:
     def __call__(self) -> Iterator[bytes | memoryview]:
         """Give it."""
         return iter((self.data,))
+
+
+class InFile:
+    """Content that is read from an open file, until that is closed."""
+
+    __slots__ = ("fd", "size")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self.size = size
+
+    def read(self, at: int, most: int) -> bytes:
+        """Up to `most` bytes from there; none where the file ends before its size."""
+        if self.fd < 0:  # the number may be another file's by now
+            raise ValueError("a file's content was asked for after the next entry")
+        return os.pread(self.fd, min(most, self.size - at), at)
+
+    def __call__(self) -> Iterator[bytes]:
+        """All bytes; what the writer gets too few of is noticed there."""
+        at = 0
+        while piece := self.read(at, _PIECE):
+            at += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+        self.fd = -1
 
 
 NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})

@@ -21,6 +21,7 @@ from pycontainer.layers._entry import (
     NO_XATTRS,
     SYMLINK,
     Entry,
+    InFile,
     Kind,
 )
 from pycontainer.layers._ownership import META, OVERLAY, STASH, Meta, Ownership, disk_mode
@@ -35,7 +36,6 @@ __all__ = ["read_entry", "walk_diff", "walk_tree"]
 # O_NONBLOCK: should a fifo have taken a file's place meanwhile, opening it must not wait.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _READ_DIRECTORY: Final = _READ | os.O_DIRECTORY
-_CHUNK: Final = 1 << 19
 _SECOND: Final = 1_000_000_000
 _OF_THE_HOST: Final = ("security.selinux", "security.ima", "security.evm")
 _MODE_BITS: Final = 0o7777
@@ -141,31 +141,6 @@ class _Level:
         os.close(self.fd)
 
 
-class _OpenFile:
-    """A file whose content can be read until the walk goes on."""
-
-    __slots__ = ("fd",)
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def close(self) -> None:
-        os.close(self.fd)
-        self.fd = -1
-
-    def content(self, size: int) -> Iterator[bytes]:
-        """The bytes from the beginning; what the writer gets too few of is noticed there."""
-        at = 0
-        while at < size:
-            if self.fd < 0:  # the number may be another file's by now
-                raise ValueError("a file's content was asked for after the next entry")
-            piece = os.pread(self.fd, min(_CHUNK, size - at), at)
-            if not piece:
-                return
-            at += len(piece)
-            yield piece
-
-
 class _Walk:
     """A walk over a tree, in the order of the names' bytes, without recursion."""
 
@@ -227,7 +202,7 @@ class _Walk:
                 raise LayerError(f"{show(name)} is a socket, which layers cannot hold")
             if not stat.S_ISREG(status.st_mode):
                 return self._unopened(name, path, status)
-            file = _OpenFile(_open(name, _READ, None))
+            file = InFile(_open(name, _READ, None), status.st_size)
             try:
                 entry = self._opened(file, path, status)
             finally:
@@ -258,17 +233,17 @@ class _Walk:
                 entry.link = first
                 yield entry
                 return
-        file = _OpenFile(_open(name, _READ, above))
+        file = InFile(_open(name, _READ, above), status.st_size)
         try:
             yield self._opened(file, path, status)
         finally:
             file.close()
 
-    def _opened(self, file: _OpenFile, path: bytes, status: os.stat_result) -> Entry:
+    def _opened(self, file: InFile, path: bytes, status: os.stat_result) -> Entry:
         entry = self._entry(path, FILE, status, self._kept(_xattrs(file.fd), path))
         if entry.kind is FILE:
             entry.size = status.st_size
-            entry.content = partial(file.content, status.st_size)
+            entry.content = file
         return entry
 
     def _other(self, above: int, name: bytes, lead: bytes, status: os.stat_result) -> Entry:
@@ -346,7 +321,7 @@ class _DiffWalk(_Walk):
         if xattrs.get(self._overlay + "opaque") == b"y":
             yield _whiteout(path + b"/" + OPAQUE if path else OPAQUE)
 
-    def _opened(self, file: _OpenFile, path: bytes, status: os.stat_result) -> Entry:
+    def _opened(self, file: InFile, path: bytes, status: os.stat_result) -> Entry:
         entry = super()._opened(file, path, status)
         if status.st_size or self._overlay + "whiteout" not in _xattrs(file.fd):
             return entry
@@ -400,9 +375,9 @@ def _change_mode(name: bytes, mode: int, above: int | None) -> None:
 
 def _content_of(file: bytes, size: int) -> Iterator[bytes]:
     try:
-        opened = _OpenFile(_open(file, _READ, None))
+        opened = InFile(_open(file, _READ, None), size)
         try:
-            yield from opened.content(size)
+            yield from opened()
         finally:
             opened.close()
     except OSError as error:

@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, Final
 from zlib import adler32
 
 from pycontainer.errors import LayerError
-from pycontainer.layers._compression import regroup
-from pycontainer.layers._entry import BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, FILE, Entry
+from pycontainer.layers._compression import Room, regroup
+from pycontainer.layers._entry import (
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    FILE,
+    Entry,
+    InFile,
+)
 from pycontainer.layers._pax import decimal_time, encode_records, xattr_key
 from pycontainer.layers._sparse import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 __all__ = ["write_tar"]
 
@@ -40,20 +47,25 @@ def write_tar(entries: Iterable[Entry]) -> Iterator[bytes]:
         LayerError: A file gave more or fewer bytes than its size.
         ValueError: An entry has what tar cannot express: a zero byte in a name, a negative number.
     """
-    return regroup(_pieces(entries), _CHUNK)
+    room = Room(_CHUNK)
+    return regroup(_pieces(entries, room), _CHUNK, room)
 
 
-def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | memoryview]:
+def _pieces(entries: Iterable[Entry], room: Room) -> Iterator[bytes | memoryview]:
+    """Headers, contents and paddings; what is read from files is read as there is room for it."""
     for entry in entries:
         yield _header(entry)
         size = entry.size
         if size and entry.kind is FILE:
-            assert entry.content is not None, "a file of more than no bytes has content"
-            content = entry.content()
-            given = 0
-            for piece in content if entry.sparse is None else _filled(entry, content):
-                given += len(piece)
-                yield piece
+            content = entry.content
+            assert content is not None, "a file of more than no bytes has content"
+            if type(content) is InFile:
+                given = 0
+                while given < size and (piece := content.read(given, room.left)):
+                    given += len(piece)
+                    yield piece
+            else:
+                given = yield from _given(entry, content())
             if given != size:
                 raise LayerError(
                     f"{entry.path!r} changed while it was read: {size} bytes became {given}"
@@ -62,6 +74,17 @@ def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | memoryview]:
             if padding:
                 yield _ZEROS[:padding]
     yield _ZEROS
+
+
+def _given(
+    entry: Entry, content: Iterator[bytes | memoryview]
+) -> Generator[bytes | memoryview, None, int]:
+    """A file's bytes; returns their number."""
+    given = 0
+    for piece in content if entry.sparse is None else _filled(entry, content):
+        given += len(piece)
+        yield piece
+    return given
 
 
 def _filled(entry: Entry, content: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
