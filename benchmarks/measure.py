@@ -12,7 +12,10 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-__all__ = ["CASES", "Case", "Comparison", "Samples", "Side", "case", "compare"]
+from benchmarks.peers.program import BenchmarkError
+from benchmarks.roofline import Floor
+
+__all__ = ["CASES", "Bounds", "Case", "Ratio", "Samples", "Side", "case", "compare"]
 
 _WARM_UP = 3
 _RESAMPLES = 4000
@@ -22,24 +25,60 @@ def _nothing() -> None:
     pass
 
 
+def _none() -> float:
+    return 0.0
+
+
 @frozen
 class Side:
-    """One of the two: `call` is timed; `before` and `after` surround it untimed."""
+    """One of the two: `call` is timed; `before` and `after` surround it untimed.
+
+    Attributes:
+        name: As the report calls it.
+        call: The work.
+        before: Makes ready for it.
+        after: Takes away what it made.
+        daemons: Processor seconds so far of those who work for `call` and are no children of this
+            process.
+        count: Looks at what `call` made; both sides must have made as much.
+        stages: Does the work once more and says how long each stage of it was busy.
+    """
 
     name: str
     call: Callable[[], object]
     before: Callable[[], object] = _nothing
     after: Callable[[], object] = _nothing
+    daemons: Callable[[], float] = _none
+    count: Callable[[], int] | None = None
+    stages: Callable[[], dict[str, float]] | None = None
 
 
 Prepare = Callable[[Path], AbstractContextManager[tuple[Side, Side]]]
 
 
 @frozen
+class Bounds:
+    """What share of the peer's time was asked for: wall clock and processor."""
+
+    wall: float
+    cpu: float
+
+
+@frozen
 class Case:
     """What is compared. `prepare` gets an empty directory and gives ours and the peer.
 
-    `cpu` is false where the work is done by processes that are no children of this one.
+    Attributes:
+        name: Of the case, and of its files.
+        title: The heading.
+        text: What each side does.
+        prepare: Makes both sides.
+        rounds: How often each is measured.
+        warm_up: How often each is called before that.
+        cpu: False where the work is done by processes that nobody counts.
+        group: Several cases that are run together.
+        bounds: What was asked for.
+        floor: What the machine has to do at least.
     """
 
     name: str
@@ -47,19 +86,32 @@ class Case:
     text: str
     prepare: Prepare
     rounds: int
-    cpu: bool
+    warm_up: int = _WARM_UP
+    cpu: bool = True
+    group: str = ""
+    bounds: Bounds | None = None
+    floor: Floor | None = None
 
 
 CASES: dict[str, Case] = {}
 
 
-def case(title: str, *, rounds: int, cpu: bool = True) -> Callable[[Prepare], Prepare]:
+def case(
+    title: str,
+    *,
+    rounds: int,
+    warm_up: int = _WARM_UP,
+    cpu: bool = True,
+    group: str = "",
+    bounds: Bounds | None = None,
+    floor: Floor | None = None,
+) -> Callable[[Prepare], Prepare]:
     """Register the decorated function as a case; its docstring describes it in the report."""
 
     def register(prepare: Prepare) -> Prepare:
         name = getattr(prepare, "__name__", "")
         text = " ".join((prepare.__doc__ or "").split())
-        CASES[name] = Case(name, title, text, prepare, rounds, cpu)
+        CASES[name] = Case(name, title, text, prepare, rounds, warm_up, cpu, group, bounds, floor)
         return prepare
 
     return register
@@ -78,57 +130,73 @@ class Samples:
         return statistics.median(self.wall)
 
     @property
+    def cpu_median(self) -> float:
+        return statistics.median(self.cpu)
+
+    @property
     def quartiles(self) -> tuple[float, float]:
+        if len(self.wall) == 1:
+            return self.wall[0], self.wall[0]
         low, _, high = statistics.quantiles(self.wall, n=4, method="inclusive")
         return low, high
 
-    def take(self, side: Side) -> None:
+    def take(self, side: Side) -> int | None:
+        """Measure one call; gives what it made, where that can be counted."""
         side.before()
-        cpu = _processor_seconds()
-        start = time.perf_counter()
-        side.call()
-        self.wall.append(time.perf_counter() - start)
-        self.cpu.append(_processor_seconds() - cpu)
-        side.after()
+        try:
+            cpu = _processor_seconds() + side.daemons()
+            start = time.perf_counter()
+            side.call()
+            self.wall.append(time.perf_counter() - start)
+            self.cpu.append(_processor_seconds() + side.daemons() - cpu)
+            return None if side.count is None else side.count()
+        finally:
+            side.after()
 
 
 @frozen
-class Comparison:
-    """The samples of both sides, and how many times the peer's time ours is."""
+class Ratio:
+    """How many times the peer's median ours is, and where 95 of 100 ratios lie when rounds are drawn anew."""
 
-    ours: Samples
-    peer: Samples
+    median: float
+    low: float
+    high: float
 
-    @property
-    def ratio(self) -> float:
-        return self.ours.median / self.peer.median
+    def __str__(self) -> str:
+        return f"{self.median:.2g} ({self.low:.2g} to {self.high:.2g})"
 
-    def interval(self) -> tuple[float, float]:
-        """Return the bounds between which 95 of 100 ratios lie when rounds are drawn anew."""
-        ratios = sorted(self._resampled())
-        return ratios[len(ratios) * 25 // 1000], ratios[len(ratios) * 975 // 1000 - 1]
-
-    def _resampled(self) -> Iterator[float]:
-        draw = random.Random(1)
-        rounds = range(len(self.ours.wall))
-        for _ in range(_RESAMPLES):
-            chosen: Sequence[int] = draw.choices(rounds, k=len(rounds))
-            ours = statistics.median(self.ours.wall[i] for i in chosen)
-            yield ours / statistics.median(self.peer.wall[i] for i in chosen)
+    @classmethod
+    def of(cls, ours: Sequence[float], peer: Sequence[float]) -> Ratio:
+        ratios = sorted(_resampled(ours, peer))
+        low, high = ratios[len(ratios) * 25 // 1000], ratios[len(ratios) * 975 // 1000 - 1]
+        return cls(statistics.median(ours) / statistics.median(peer), low, high)
 
 
-def compare(ours: Side, peer: Side, rounds: int) -> Comparison:
+def _resampled(ours: Sequence[float], peer: Sequence[float]) -> Iterator[float]:
+    draw = random.Random(1)
+    rounds = range(len(ours))
+    for _ in range(_RESAMPLES):
+        chosen = draw.choices(rounds, k=len(rounds))
+        median = statistics.median(ours[i] for i in chosen)
+        yield median / statistics.median(peer[i] for i in chosen)
+
+
+def compare(
+    ours: Side, peer: Side, rounds: int, warm_up: int = _WARM_UP
+) -> tuple[Samples, Samples]:
     """Call both in turn, a different one first each round, so that a machine's moods hit both."""
-    for _ in range(_WARM_UP):
-        Samples(ours.name).take(ours)
-        Samples(peer.name).take(peer)
-    comparison = Comparison(Samples(ours.name), Samples(peer.name))
-    turns = [(comparison.ours, ours), (comparison.peer, peer)]
+    for _ in range(warm_up):
+        made = [Samples(side.name).take(side) for side in (ours, peer)]
+        if made[0] != made[1] and None not in made:
+            message = f"{ours.name} made {made[0]}, {peer.name} {made[1]}: not the same work"
+            raise BenchmarkError(message)
+    samples = (Samples(ours.name), Samples(peer.name))
+    turns = list(zip(samples, (ours, peer), strict=True))
     for _ in range(rounds):
-        for samples, side in turns:
-            samples.take(side)
+        for each, side in turns:
+            each.take(side)
         turns.reverse()
-    return comparison
+    return samples
 
 
 def _processor_seconds() -> float:

@@ -1,0 +1,10 @@
+"""Compares pycontainer with other programs, each doing the same work in turn."""
+
+from __future__ import annotations
+
+from benchmarks.cases import containers, creation, extraction, growth, pulls, pushes
+
+__all__: list[str] = []
+
+# In the order of the report.
+_ = (containers, pulls, extraction, creation, pushes, growth)
