@@ -93,3 +93,76 @@ def in_pieces(data: bytes, *sizes: int) -> Iterator[bytes]:
 
 def joined(pieces: Iterable[bytes | memoryview]) -> bytes:
     return b"".join(map(bytes, pieces))
+
+
+def with_checksums(data: bytes | bytearray) -> bytes:
+    """The same archive with the checksum of each header made right."""
+    data = bytearray(data)
+    for base in range(0, len(data) - BLOCK + 1, BLOCK):
+        block = data[base : base + BLOCK]
+        if block[257:262] == b"ustar":
+            block[148:156] = b" " * 8
+            data[base + 148 : base + 156] = b"%06o\0 " % sum(block)
+    return bytes(data)
+
+
+PARTS = [
+    header(b"./", b"5", mode=0o755),
+    header(b"d/", b"5", mode=0o755),
+    file(b"d/f", b"content" * 200),
+    header(b"d/s", b"2", link=b"../../x"),
+    header(b"d/h", b"1", link=b"d/f"),
+    header(b"up", b"2", link=b".."),
+    file(b"up/f", b"x"),
+    header(b"null", b"3", major=1, minor=3),
+    header(b"fifo", b"6"),
+    file(b"d/.wh.gone"),
+    file(b"d/.wh..wh..opq"),
+    file(b".wh.d"),
+    pax((b"path", b"p" * 200), (b"mtime", b"-1.5"), (b"SCHILY.xattr.user.k", b"v"))
+    + file(b"x", b"y"),
+    pax((b"uid", b"7"), flag=b"g"),
+    extension(b"L", b"l" * 300 + b"\0") + file(b"x", b"y"),
+    extension(b"K", b"k" * 300 + b"\0") + header(b"k", b"2"),
+    pax((b"GNU.sparse.size", b"9000"), (b"GNU.sparse.map", b"10,3,5000,2")) + file(b"s", b"abcde"),
+    pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"900"))
+    + file(b"t", b"1\n5\n3\n".ljust(BLOCK, b"\0") + b"abc"),
+    header(
+        b"g",
+        b"S",
+        size=3,
+        magic=b"ustar  \0",
+        rest=bytes(41) + (b"%011o\0%011o\0" % (512, 3)).ljust(97, b"\0") + b"%011o\0" % 600,
+    )
+    + b"abc".ljust(BLOCK, b"\0"),
+]
+"""Entries of all kinds and formats, whose names meet."""
+
+FIELDS = [
+    (0, 100),
+    (100, 108),
+    (108, 116),
+    (124, 136),
+    (136, 148),
+    (156, 157),
+    (157, 257),
+    (345, 500),
+]
+"""Where a header's fields begin and end."""
+
+VALUES = [
+    b"../../outside",
+    b"/",
+    b"..",
+    b"",
+    b".wh...",
+    b".wh.",
+    b"up/up/outside",
+    b"d",
+    b"\x80" + bytes(10) + b"\xff",
+    b"\xff" * 12,
+    b"77777777777",
+    b"00000001000",
+    *(bytes([flag]) for flag in b"01234567LKxgSX\0"),
+]
+"""What is put into fields to see what becomes of it."""

@@ -45,7 +45,9 @@ def picture_of(root: Path) -> dict[str, FileFacts]:
         status = (root / path).lstat()
         if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
             names.setdefault((status.st_dev, status.st_ino), set()).add(str(path))
-    return {str(path): _facts(root / path, names) for path in paths}
+    # An overlay still counts the names that another file has got meanwhile.
+    several = {key: those for key, those in names.items() if len(those) > 1}
+    return {str(path): _facts(root / path, several) for path in paths}
 
 
 def _facts(path: Path, names: dict[tuple[int, int], set[str]]) -> FileFacts:

@@ -332,6 +332,16 @@ def test_root_of_a_user_namespace_is_an_ordinary_user(tmp_path: Path) -> None:
         assert shown.stdout.strip() == "USER"
 
 
+@pytest.mark.parametrize("number", [0xFFFF_FFFF, 1 << 40])
+@pytest.mark.parametrize("flag", [b"0", b"2", b"5"])
+def test_numbers_that_no_owner_has(number: int, flag: bytes, root: Path) -> None:
+    """The first means "leave it as it is" to chown(2)."""
+    field = b"\x80" + number.to_bytes(7, "big")
+    for owner in ({"uid": field}, {"gid": field}):
+        with pytest.raises(LayerError, match="'x'"):
+            put(root, header(b"x", flag, link=b"y", **owner))  # type: ignore[arg-type]
+
+
 def test_names_of_any_bytes_and_length(root: Path) -> None:
     names = [b"\xff" * 255, b"new\nline", b"d" * 200 + b"/" + b"f" * 200]
     data = archive(*[extension(b"L", name + b"\0") + file(b"x", b"x") for name in names])

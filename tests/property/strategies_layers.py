@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import frozen
 from hypothesis import strategies as st
 
-from archives import BLOCK, archive, extension, file, header, pax
+from archives import BLOCK, FIELDS, PARTS, VALUES, archive, with_checksums
 from pycontainer.layers import Entry, Kind
 
 SECOND = 1_000_000_000
@@ -114,44 +115,92 @@ def _perhaps_linked(draw: st.DrawFn, entry: Entry, tree: list[Entry]) -> Entry:
     )
 
 
-piece_sizes = st.lists(st.integers(1, 100_000), min_size=1, max_size=4)
+@st.composite
+def root_trees(draw: st.DrawFn) -> list[Entry]:
+    """Trees as root extracts and walks them: with what only root can give to a file."""
+    tree = draw(trees())
+    for entry in tree:
+        entry.xattrs = {
+            _for_root(entry, key): value
+            for key, value in sorted(entry.xattrs.items())
+            if entry.kind is not Kind.HARD_LINK
+        }
+        if entry.kind is Kind.SYMLINK:
+            entry.mode = 0o777
+        if entry.kind is Kind.CHARACTER_DEVICE and not entry.major:
+            entry.major = 1  # 0:0 is a whiteout
+    return tree
 
-_PARTS = [
-    header(b"./", b"5", mode=0o755),
-    header(b"d/", b"5", mode=0o755),
-    file(b"d/f", b"content" * 200),
-    header(b"d/s", b"2", link=b"../../x"),
-    header(b"d/h", b"1", link=b"d/f"),
-    header(b"up", b"2", link=b".."),
-    file(b"up/f", b"x"),
-    header(b"null", b"3", major=1, minor=3),
-    header(b"fifo", b"6"),
-    file(b"d/.wh.gone"),
-    file(b"d/.wh..wh..opq"),
-    file(b".wh.d"),
-    pax((b"path", b"p" * 200), (b"mtime", b"-1.5"), (b"SCHILY.xattr.user.k", b"v"))
-    + file(b"x", b"y"),
-    pax((b"uid", b"7"), flag=b"g"),
-    extension(b"L", b"l" * 300 + b"\0") + file(b"x", b"y"),
-    extension(b"K", b"k" * 300 + b"\0") + header(b"k", b"2"),
-    pax((b"GNU.sparse.size", b"9000"), (b"GNU.sparse.map", b"10,3,5000,2")) + file(b"s", b"abcde"),
-    pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"900"))
-    + file(b"t", b"1\n5\n3\n".ljust(BLOCK, b"\0") + b"abc"),
-    header(
-        b"g",
-        b"S",
-        size=3,
-        magic=b"ustar  \0",
-        rest=bytes(41) + (b"%011o\0%011o\0" % (512, 3)).ljust(97, b"\0") + b"%011o\0" % 600,
-    )
-    + b"abc".ljust(BLOCK, b"\0"),
-]
+
+def _for_root(entry: Entry, key: str) -> str:
+    """All but files and directories have attributes of root only; those may have both."""
+    trusted = entry.kind not in (Kind.FILE, Kind.DIRECTORY) or len(key) % 2
+    return key.replace("user.", "trusted.", 1) if trusted else key
+
+
+VERBS = (
+    "append",
+    "chmod",
+    "chown",
+    "device",
+    "fifo",
+    "grow",
+    "link",
+    "mkdir",
+    "remake",
+    "remove",
+    "rename",
+    "rewrite",
+    "symlink",
+    "touch",
+    "untag",
+    "tag",
+    "write",
+)
+
+
+@frozen
+class Change:
+    """Something that a program does to a file.
+
+    Attributes:
+        verb: One of `VERBS`.
+        which: Which of the paths that are there, and in which of the directories, by number.
+        name: Of what is made.
+        mode: What it gets.
+        data: What is written.
+        mtime_ns: The time it gets.
+    """
+
+    verb: str
+    which: tuple[int, int]
+    name: bytes
+    mode: int
+    data: bytes
+    mtime_ns: int
+
+
+changes: st.SearchStrategy[list[Change]] = st.lists(
+    st.builds(
+        Change,
+        st.sampled_from(VERBS),
+        st.tuples(st.integers(0, 30), st.integers(0, 10)),
+        few_names,
+        modes,
+        st.binary(max_size=50),
+        times,
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+piece_sizes = st.lists(st.integers(1, 100_000), min_size=1, max_size=4)
 
 
 @st.composite
 def damaged_archives(draw: st.DrawFn) -> bytes:
     """Archives of all formats, changed here and there, their checksums often made right again."""
-    data = bytearray(archive(*draw(st.lists(st.sampled_from(_PARTS), min_size=1, max_size=8))))
+    data = bytearray(archive(*draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=8))))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, max(len(data) - 1, 0)))
         change = draw(st.sampled_from(["byte", "field", "cut", "insert", "repeat"]))
@@ -159,8 +208,8 @@ def damaged_archives(draw: st.DrawFn) -> bytes:
             data[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
         elif change == "field":
             base = at - at % BLOCK
-            start, end = draw(st.sampled_from(_FIELDS))
-            value = draw(st.one_of(st.sampled_from(_VALUES), st.binary(max_size=end - start)))
+            start, end = draw(st.sampled_from(FIELDS))
+            value = draw(st.one_of(st.sampled_from(VALUES), st.binary(max_size=end - start)))
             data[base + start : base + end] = value[: end - start].ljust(end - start, b"\0")
         elif change == "cut":
             del data[at : at + draw(st.sampled_from([1, BLOCK, 3000]))]
@@ -169,37 +218,4 @@ def damaged_archives(draw: st.DrawFn) -> bytes:
         else:
             base = at - at % BLOCK
             data[base:base] = data[base : base + BLOCK]
-    if draw(st.booleans()):
-        for base in range(0, len(data) - BLOCK + 1, BLOCK):
-            block = data[base : base + BLOCK]
-            if block[257:262] == b"ustar":
-                block[148:156] = b" " * 8
-                data[base + 148 : base + 156] = b"%06o\0 " % sum(block)
-    return bytes(data)
-
-
-_FIELDS = [
-    (0, 100),
-    (100, 108),
-    (108, 116),
-    (124, 136),
-    (136, 148),
-    (156, 157),
-    (157, 257),
-    (345, 500),
-]
-_VALUES = [
-    b"../../outside",
-    b"/",
-    b"..",
-    b"",
-    b".wh...",
-    b".wh.",
-    b"up/up/outside",
-    b"d",
-    b"\x80" + bytes(10) + b"\xff",
-    b"\xff" * 12,
-    b"77777777777",
-    b"00000001000",
-    *(bytes([flag]) for flag in b"01234567LKxgSX\0"),
-]
+    return with_checksums(data) if draw(st.booleans()) else bytes(data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import random
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -201,3 +203,24 @@ def test_a_window_that_would_eat_memory() -> None:
     frame = compressor.compress(DATA) + compressor.flush()
     with pytest.raises(TarError, match="damaged"):
         joined(decompress([frame]))
+
+
+def test_a_damaged_stream_is_not_held_for_ever() -> None:
+    """zstandard's objects are closed to the garbage collector: no cycle may go through them."""
+
+    class Pieces:
+        def __init__(self) -> None:
+            self.error: TarError | None = None
+
+        def __iter__(self) -> Iterator[bytes]:
+            assert self.error is None
+            yield b"\x28\xb5\x2f\xfd" + bytes(100)
+
+    pieces = Pieces()
+    with pytest.raises(TarError) as caught:
+        b"".join(decompress(iter(pieces)))
+    pieces.error = caught.value
+    left = weakref.ref(pieces)
+    del pieces, caught
+    gc.collect()
+    assert left() is None

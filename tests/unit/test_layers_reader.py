@@ -173,6 +173,16 @@ def test_large_owners_in_base_256() -> None:
     assert (entry.uid, entry.gid) == (0xFFFFFFFE, 0xFFFFFFFE)
 
 
+def test_the_largest_number_in_both_forms() -> None:
+    largest = (1 << 63) - 1
+    for part in (
+        pax((b"size", b"%d" % largest), (b"mtime", b"%d" % largest)) + header(b"f", b"5"),
+        header(b"f", b"5", mtime=b"\x80\0\0\0" + largest.to_bytes(8, "big")),
+    ):
+        assert read_one(archive(part))[0].mtime_ns == largest * 1_000_000_000
+    assert read_one(archive(pax((b"uid", b"%d" % largest)), header(b"f")))[0].uid == largest
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -181,6 +191,10 @@ def test_large_owners_in_base_256() -> None:
         {"uid": b"\xff" * 8},
         {"size": b"00000000018\0"},
         {"size": b"00000000 18\0"},
+        {"size": b"0000000_100\0"},
+        {"size": b"+0000000100\0"},
+        {"mtime": b"0o000000017\0"},
+        {"mtime": b"-0000000001\0"},
         {"mtime": b"abcdefghijk\0"},
         {"mtime": b"\x80" + b"\xff" * 11},
         {"size": b"\x80\0\0\x01" + bytes(8)},
@@ -300,6 +314,7 @@ def test_pax_overrides_the_header() -> None:
         (b"12.", 12_000_000_000),
         (b"1.1234567899", 1_123_456_789),
         (b"1.5", 1_500_000_000),
+        (b"-9223372036854775807", -9_223_372_036_854_775_807_000_000_000),
     ],
 )
 def test_times(text: bytes, value: int) -> None:
@@ -353,10 +368,12 @@ def test_malformed_pax_records(body: bytes) -> None:
         (b"size", b"-1"),
         (b"size", b"1e3"),
         (b"size", b"9" * 30),
+        (b"size", b"9223372036854775808"),
         (b"uid", b"root"),
         (b"mtime", b"now"),
         (b"mtime", b"1.-5"),
         (b"mtime", b"9" * 30),
+        (b"mtime", b"9223372036854775808"),
         (b"path", b"a\0b"),
         (b"linkpath", b"a\0b"),
     ],

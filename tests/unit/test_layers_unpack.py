@@ -778,3 +778,14 @@ def test_the_extractor_checks_sizes(root: Path, given: bytes) -> None:
     entry = Entry(b"f", Kind.FILE, size=5, content=lambda: iter([given]))
     with Extractor(root, USER) as extractor, pytest.raises(LayerError, match="should have 5 bytes"):
         extractor.put(entry)
+
+
+@pytest.mark.parametrize("kind", [Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.FIFO])
+def test_a_time_that_no_system_can_say(kind: Kind, root: Path) -> None:
+    def extract() -> None:
+        with Extractor(root, USER) as extractor:
+            extractor.put(Entry(b"x", kind, 0o777, mtime_ns=1 << 100, link=b"y"))
+            extractor.finish()
+
+    with pytest.raises(LayerError, match="'x'"):
+        extract()

@@ -83,7 +83,7 @@ class TestPages:
     def test_none_wanted(self) -> None:
         assert page_of(["a"], "/list", n="0", last=None) == ([], None)
 
-    @pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "²"])
+    @pytest.mark.parametrize("n", ["-1", "x", "", "1.5", "²", "9" * 5000])
     def test_no_count(self, n: str) -> None:
         with pytest.raises(ApiError) as error:
             page_of(["a"], "/list", n=n, last=None)
@@ -105,6 +105,7 @@ class TestRanges:
             ("bytes=5-2", None),
             ("bytes=0-1,3-4", None),
             ("lines=0-1", None),
+            ("bytes=0-" + "9" * 5000, None),
         ],
     )
     def test_of_a_blob(self, header: str | None, part: tuple[int, int] | None) -> None:
@@ -122,7 +123,9 @@ class TestRanges:
     def test_of_a_chunk(self, header: str | None, size: int | None) -> None:
         assert chunk_range(header, 5) == size
 
-    @pytest.mark.parametrize("header", ["0-4", "6-9", "5-4", "5", "", "five-nine"])
+    @pytest.mark.parametrize(
+        "header", ["0-4", "6-9", "5-4", "5", "", "five-nine", "5-" + "9" * 5000]
+    )
     def test_chunk_that_does_not_fit(self, header: str) -> None:
         with pytest.raises(ApiError) as error:
             chunk_range(header, 5)

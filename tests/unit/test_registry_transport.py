@@ -211,6 +211,7 @@ class TestRetries:
             (formatdate(1_000_010, usegmt=True), 10.0),
             (formatdate(999_000, usegmt=True), 0.0),
             ("soon", None),
+            ("Wed, 21 Oct 2015 07:28:" + "9" * 40, None),
             ("-1", None),
             ("", None),
             (None, None),

@@ -163,6 +163,10 @@ class _Source:
         self.frames.feed(data)
         return data
 
+    def let_go(self) -> None:
+        """Forget the pieces: the garbage collector does not look into zstandard's objects."""
+        self._chunks = iter(())
+
 
 def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
@@ -175,6 +179,8 @@ def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield data
     except zstandard.ZstdError as error:
         raise TarError(f"the zstd stream is damaged: {error}") from error
+    finally:
+        source.let_go()
     if not source.frames.complete:
         raise TarError("the zstd stream ends early")
 

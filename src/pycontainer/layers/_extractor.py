@@ -52,6 +52,7 @@ _SPECIAL: Final = {
 _LABEL: Final = "security.selinux"  # of the host it was made on
 _DEFAULT_ACL: Final = "system.posix_acl_default"  # else what is made in the directory inherits it
 _OURS: Final = "user.pycontainer."
+_UNCHANGED: Final = (1 << 32) - 1  # to chown(2)
 
 
 @frozen
@@ -137,6 +138,8 @@ class Extractor:
             raise LayerError(
                 f"cannot write {show(entry.path)}: {error.strerror}", remedy=_remedy(error)
             ) from error
+        except OverflowError as error:
+            raise LayerError(f"cannot write {show(entry.path)}: {error}") from error
         if self._apply:
             self._whiteouts.added(self._directories.get(parent).child(name))
 
@@ -163,8 +166,9 @@ class Extractor:
                 if late.mtime is not None:
                     times = (late.mtime, late.mtime)
                     os.utime(name or b".", ns=times, dir_fd=above, follow_symlinks=False)
-            except OSError as error:
-                raise LayerError(f"cannot describe {show(path)}: {error.strerror}") from error
+            except (OSError, OverflowError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise LayerError(f"cannot describe {show(path)}: {reason}") from error
         self._late.clear()
 
     # --- files -------------------------------------------------------------------------------
@@ -199,7 +203,7 @@ class Extractor:
             if entry.uid or entry.gid or mode != entry.mode:
                 os.setxattr(fd, META, Meta(entry.uid, entry.gid, entry.mode).encode())
         elif (entry.uid, entry.gid) != self._ids:
-            os.fchown(fd, entry.uid, entry.gid)
+            os.fchown(fd, *_owner(entry))
         for key, value in entry.xattrs.items():
             if key.startswith(OVERLAY) or key == _LABEL:
                 continue
@@ -314,7 +318,7 @@ class Extractor:
     def _describe_unopened(self, entry: Entry, place: Place, name: bytes) -> None:
         if not self._as_user:
             if (entry.uid, entry.gid) != self._ids:
-                os.chown(name, entry.uid, entry.gid, dir_fd=place.fd, follow_symlinks=False)
+                os.chown(name, *_owner(entry), dir_fd=place.fd, follow_symlinks=False)
             path = b"/proc/self/fd/%d/%s" % (place.fd, name)  # there is no lsetxattrat
             for key, value in entry.xattrs.items():
                 if not key.startswith(OVERLAY) and key != _LABEL:
@@ -387,6 +391,14 @@ class Extractor:
             self._whiteouts.hide_all(self._directories.get(parent))
         elif (hidden := hidden_name(name)) is not None:
             self._whiteouts.hide(self._directories.get(parent), hidden)
+
+
+def _owner(entry: Entry) -> tuple[int, int]:
+    """Whom to give it to."""
+    owner = (entry.uid, entry.gid)
+    if _UNCHANGED in owner:
+        raise OverflowError(f"no user or group can have the number {_UNCHANGED}")
+    return owner
 
 
 def _write(fd: int, entry: Entry) -> None:

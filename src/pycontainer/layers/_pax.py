@@ -24,7 +24,8 @@ _FAMILIES: Final = (XATTR, b"GNU.sparse.")
 _REPEATED: Final = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _SECOND: Final = 1_000_000_000
 _LONGEST_LENGTH: Final = 10  # digits
-_LONGEST_TIME: Final = 12  # digits of the seconds; the kernel keeps fewer
+_LONGEST_TIME: Final = 19  # digits of the seconds
+_LARGEST: Final = (1 << 63) - 1
 _NEWLINE: Final = 0x0A
 
 
@@ -102,7 +103,10 @@ def parse_time(text: bytes) -> int:
     digits = whole.removeprefix(b"-")
     if not digits.isdigit() or len(digits) > _LONGEST_TIME or (fraction and not fraction.isdigit()):
         raise ValueError(f"not a time: {text[:40]!r}")
-    value = int(digits) * _SECOND
+    seconds = int(digits)
+    if seconds > _LARGEST:
+        raise ValueError(f"too far away: {text[:40]!r}")
+    value = seconds * _SECOND
     if fraction:
         value += int(fraction[:9].ljust(9, b"0"))
     return -value if whole[:1] == b"-" else value

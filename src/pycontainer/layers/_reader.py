@@ -37,7 +37,8 @@ _ADLER_MODULUS: Final = 65521
 _SECOND: Final = 1_000_000_000
 _SPACE: Final = 0x20
 _SMALL: Final = 2048
-_LONGEST_DECIMAL: Final = 18  # digits
+_LONGEST_DECIMAL: Final = 19  # digits
+_LARGEST: Final = (1 << 63) - 1
 _MOST_REMEMBERED: Final = 4096
 _KINDS: Final = {
     ord("0"): FILE,
@@ -217,8 +218,10 @@ class TarReader:
         if known is None:
             known = self._identify(header, identity)
         try:  # eleven digits and a terminator is what nearly everybody writes
-            size, mtime = int(header[124:135], 8), int(header[136:147], 8)
-            usual = header[135] <= _SPACE >= header[147] and size >= 0
+            digits, more = header[124:135], header[136:147]
+            size, mtime = int(digits, 8), int(more, 8)
+            # Python also reads signs, underscores and 0o, which other readers refuse.
+            usual = header[135] <= _SPACE >= header[147] and digits.isdigit() and more.isdigit()
         except ValueError:
             usual = False
         if not usual:
@@ -409,7 +412,7 @@ class TarReader:
         return self._decimal(key, records[key]) if key in records else self._left
 
     def _decimal(self, key: bytes, text: bytes) -> int:
-        if not text.isdigit() or len(text) > _LONGEST_DECIMAL:
+        if not text.isdigit() or len(text) > _LONGEST_DECIMAL or int(text) > _LARGEST:
             raise self._error(f"the pax record {key.decode()} is not a number: {text[:40]!r}")
         return int(text)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["next_link", "page_of"]
 
+_MOST_DIGITS: Final = 18
 _LINK: Final = re.compile(r"<([^>]*)>((?:[^,\"]|\"(?:[^\"\\]|\\.)*\")*)")
 _RELATION: Final = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,]+))", re.IGNORECASE)
 
@@ -44,7 +45,7 @@ def page_of(
     rest = names[bisect.bisect_right(names, last) :] if last else names
     if n is None:
         return list(rest), None
-    if not (n.isascii() and n.isdigit()):
+    if not (n.isascii() and n.isdigit() and len(n) <= _MOST_DIGITS):
         raise ApiError("PAGINATION_NUMBER_INVALID", "n must be a number", detail={"n": n[:80]})
     page = list(rest[: int(n)])
     if not page or len(page) == len(rest):

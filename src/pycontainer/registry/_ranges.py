@@ -9,8 +9,8 @@ from pycontainer.registry._codes import ApiError
 
 __all__ = ["chunk_range", "received_range", "requested_range"]
 
-_BYTES: Final = re.compile(r"bytes\s*=\s*(\d*)-(\d*)\s*", re.ASCII)
-_CHUNK: Final = re.compile(r"(?:bytes[ =])?(\d+)-(\d+)(?:/(?:\d+|\*))?", re.ASCII)
+_BYTES: Final = re.compile(r"bytes\s*=\s*(\d{0,19})-(\d{0,19})\s*", re.ASCII)
+_CHUNK: Final = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/(?:\d+|\*))?", re.ASCII)
 
 
 def requested_range(header: str | None, size: int) -> tuple[int, int] | None:

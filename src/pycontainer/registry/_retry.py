@@ -80,6 +80,6 @@ def retry_after(header: str | None, *, now: float | None = None) -> float | None
         return float(text)
     try:
         moment = parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, moment - (time.time() if now is None else now))

@@ -131,10 +131,10 @@ class _Changes:
             return True
         here = os.fsencode(self._copy) + b"/" + path
         there = os.fsencode(before.host_path)
-        if stat.S_ISLNK(now.st_mode):
-            return os.readlink(here) != os.readlink(there)
         if _attributes(here) != _attributes(there):
             return True
+        if stat.S_ISLNK(now.st_mode):
+            return os.readlink(here) != os.readlink(there)
         return stat.S_ISREG(now.st_mode) and not _same_content(here, there)
 
 
