@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from benchmarks.measure import Samples, Side
+from benchmarks.measure import Samples, Side, described
 from benchmarks.peers import scratch
 
 __all__ = ["CURVES", "Curve", "Rate", "Series", "curve", "exponent", "line", "trace"]
@@ -85,8 +85,7 @@ def curve(
     """Register the decorated function as a curve; its docstring describes it in the report."""
 
     def register(prepare: Prepare) -> Prepare:
-        name = getattr(prepare, "__name__", "")
-        text = " ".join((prepare.__doc__ or "").split())
+        name, text = described(prepare)
         CURVES[name] = Curve(name, title, text, prepare, axis, points, rate, rounds, value, limit)
         return prepare
 

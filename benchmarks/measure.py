@@ -96,6 +96,11 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
+def described(prepare: Callable[..., object]) -> tuple[str, str]:
+    """The name of a case or curve, and its docstring as one paragraph."""
+    return getattr(prepare, "__name__", ""), " ".join((prepare.__doc__ or "").split())
+
+
 def case(
     title: str,
     *,
@@ -109,8 +114,7 @@ def case(
     """Register the decorated function as a case; its docstring describes it in the report."""
 
     def register(prepare: Prepare) -> Prepare:
-        name = getattr(prepare, "__name__", "")
-        text = " ".join((prepare.__doc__ or "").split())
+        name, text = described(prepare)
         CASES[name] = Case(name, title, text, prepare, rounds, warm_up, cpu, group, bounds, floor)
         return prepare
 

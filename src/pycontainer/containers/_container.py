@@ -162,12 +162,16 @@ class Container(Inside):
             container = cls(store, new.record, running, in_w)
             if ready is not None:
                 left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
-                try:
-                    container.wait_ready(ready, timeout=left)
-                except BaseException:
-                    container.delete(force=True)
-                    raise
+                container._wait_or_delete(ready, left)
             return container
+
+    def _wait_or_delete(self, ready: Ready, timeout: float | None) -> None:
+        """Wait until it is ready; one that does not become so is not left behind."""
+        try:
+            self.wait_ready(ready, timeout=timeout)
+        except BaseException:
+            self.delete(force=True)
+            raise
 
     @classmethod
     def get(cls, name_or_id: str, *, store: Store | None = None) -> Container:
