@@ -12,6 +12,7 @@ __all__ = ["RESOLVE_IN_ROOT", "make_target", "open_in_root"]
 
 RESOLVE_IN_ROOT = 0x10
 _MOST_LINKS = 40  # as the kernel follows in one path
+_MOST_TRIES = 1000
 _RESOLVE_NO_MAGICLINKS = 0x02
 
 
@@ -20,14 +21,22 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     how = (ctypes.c_uint64 * 3)(
         flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS
     )
-    return syscall(
-        NUMBERS["openat2"],
-        root,
-        encode(path.lstrip("/") or "."),
-        ctypes.addressof(how),
-        ctypes.sizeof(how),
-        what=path,
-    )
+    name = encode(path.lstrip("/") or ".")
+    tries = 0
+    while True:
+        try:
+            return syscall(
+                NUMBERS["openat2"],
+                root,
+                name,
+                ctypes.addressof(how),
+                ctypes.sizeof(how),
+                what=path,
+            )
+        except BlockingIOError:  # something, anywhere, was renamed or mounted while it passed `..`
+            tries += 1
+            if tries == _MOST_TRIES:
+                raise
 
 
 def make_target(root: int, path: str, *, directory: bool, links: int = 0) -> int:

@@ -27,7 +27,8 @@ def finish(directory: Path, *, timeout: float = 10.0) -> bool:
         timeout: Seconds to wait for its processes to go.
 
     Returns:
-        Whether that was done: False if a monitor looks after it after all.
+        Whether that was done: False if a monitor looks after it after all, or a process of it does
+        not die; then what tells of its control groups stays.
     """
     if is_watched(directory):
         return False
@@ -41,7 +42,8 @@ def finish(directory: Path, *, timeout: float = 10.0) -> bool:
             if not state.alive:
                 break
             time.sleep(0.001)
-    cgroup.destroy(group, timeout)
+    if cgroup.destroy(group, timeout):
+        return False
     remove_tree(directory)
     return True
 

@@ -260,13 +260,13 @@ class _Monitor:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:  # reaped, but its exit could not be written down
                 pass
-        cgroup.destroy(self.cgroup)
+        left = cgroup.destroy(self.cgroup)
         for name in ("control.sock", "out.fifo", "err.fifo"):
             try:
                 os.unlink(name)
             except FileNotFoundError:
                 pass
-        if self.remove:
+        if self.remove and not left:  # else whoever comes next must know of the groups
             os.chdir("/")
             remove_tree(str(self.plan["directory"]))
         for client in self.clients.values():  # their end of file: all is done
