@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from pycontainer.build._file_digests import FileDigests
 from pycontainer.build._graph import Layer, canonical
 from pycontainer.content import Schema
 from pycontainer.oci import Descriptor, Digest
@@ -141,6 +142,7 @@ class BuildCache:
             forgotten = tuple(entry for entry in self.entries() if entry.used <= before)
             for entry in forgotten:
                 self._forget(connection, entry.key)
+            FileDigests(self._store).prune(before=before)
         return forgotten
 
     def _forget(self, connection: sqlite3.Connection, key: Digest) -> None:

@@ -19,6 +19,7 @@ from pycontainer.build._destination import (
     resolve,
 )
 from pycontainer.build._entries import Fingerprint, Look, relocated, store_layer, tree_of
+from pycontainer.build._file_digests import FileDigests
 from pycontainer.build._files import FileSource, Selected, open_source
 from pycontainer.build._graph import Layer, Result, State, Step, Task
 from pycontainer.errors import BuildError
@@ -107,7 +108,8 @@ class _CopyTask(Task):
         if isinstance(self._origin, State):  # spares looking at its files
             yield ["by layers", *to, self._origin.chain_id, step.sources]
         files = open_source(self._origin, self._work, step.origin)
-        fingerprint = Fingerprint()
+        known = FileDigests(self._work.store)
+        fingerprint = Fingerprint(known)
         try:
             self._select(files)
             for selected in self._selected:
@@ -117,6 +119,7 @@ class _CopyTask(Task):
             raise BuildError(
                 f"{step.title}: cannot read {error.filename!r} in {files.label}: {error.strerror}"
             ) from error
+        known.remember()
         self._content = fingerprint.digest
         yield ["by content", *to, self._content]
 

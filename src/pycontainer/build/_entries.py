@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from pycontainer.build._graph import Layer, State
-from pycontainer.layers import Entry, Kind, pack
+from pycontainer.layers import Entry, Kind, StoredContent, pack
 from pycontainer.oci import Digest
 from pycontainer.snapshots import TreeView, ensure_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pycontainer.build._file_digests import FileDigests
     from pycontainer.build._work import Work
 
 __all__ = ["Fingerprint", "Look", "relocated", "store_layer", "tree_of"]
@@ -49,10 +50,15 @@ class Look:
 
 
 class Fingerprint:
-    """One digest of names, kinds, modes, owners, links, attributes and contents; not of times."""
+    """One digest of names, kinds, modes, owners, links, attributes and contents; not of times.
 
-    def __init__(self) -> None:
+    Args:
+        known: Contents whose digests are known already, for `take`.
+    """
+
+    def __init__(self, known: FileDigests | None = None) -> None:
         self._hash = hashlib.sha256()
+        self._known = known
 
     def begin(self, name: str) -> None:
         """Mark the beginning of what belongs to one name."""
@@ -61,34 +67,47 @@ class Fingerprint:
     def of(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Pass entries on, digesting each: its content as it is read, which has to happen at once."""
         for entry in entries:
-            facts = (
-                entry.path,
-                entry.kind.name,
-                entry.mode,
-                entry.uid,
-                entry.gid,
-                entry.link,
-                entry.major,
-                entry.minor,
-                tuple(sorted(entry.xattrs.items())),
-                entry.size,
-            )
+            facts = _facts(entry)
             content = _Content(entry)
             yield entry
-            # The repr of such a tuple is as unambiguous as JSON, and made in a third of the time.
-            self._hash.update(repr((facts, content.digest())).encode())
+            self._add(facts, content.digest())
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Digest entries and their contents."""
-        for entry in self.of(entries):
-            if entry.content is not None:
-                for _ in entry.content():
-                    pass
+        for entry in entries:
+            content = entry.content
+            if self._known is not None and isinstance(content, StoredContent):
+                self._add(_facts(entry), self._known.digest(content))
+            else:
+                pieces = () if content is None else content()
+                sha256 = hashlib.sha256()
+                for piece in pieces:
+                    sha256.update(piece)
+                self._add(_facts(entry), sha256.digest())
+
+    def _add(self, facts: tuple[object, ...], digest: bytes) -> None:
+        # The repr of such a tuple is as unambiguous as JSON, and made in a third of the time.
+        self._hash.update(repr((facts, digest)).encode())
 
     @property
     def digest(self) -> Digest:
         """The digest of all so far."""
         return Digest("sha256", self._hash.hexdigest())
+
+
+def _facts(entry: Entry) -> tuple[object, ...]:
+    return (
+        entry.path,
+        entry.kind.name,
+        entry.mode,
+        entry.uid,
+        entry.gid,
+        entry.link,
+        entry.major,
+        entry.minor,
+        tuple(sorted(entry.xattrs.items())),
+        entry.size,
+    )
 
 
 class _Content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainer.layers._compression import decompress, sniff
-from pycontainer.layers._entry import Content, Entry, Kind
+from pycontainer.layers._entry import Content, Entry, Kind, StoredContent
 from pycontainer.layers._extractor import Extractor
 from pycontainer.layers._index import Indexed, index, indexed_tar, verify_index
 from pycontainer.layers._ownership import Ownership
@@ -21,6 +21,7 @@ __all__ = [
     "LayerEvent",
     "Ownership",
     "Packed",
+    "StoredContent",
     "Unpacked",
     "decompress",
     "index",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType
@@ -26,6 +27,7 @@ __all__ = [
     "Entry",
     "InFile",
     "Kind",
+    "StoredContent",
 ]
 
 _PIECE: Final = 1 << 19
@@ -47,7 +49,21 @@ class AtHand:
         return iter((self.data,))
 
 
-class InFile:
+class StoredContent(ABC):
+    """Content of a file of this machine."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __call__(self) -> Iterator[bytes]:
+        """All bytes."""
+
+    @abstractmethod
+    def status(self) -> os.stat_result:
+        """What the kernel says of the file now."""
+
+
+class InFile(StoredContent):
     """Content that is read from an open file, until that is closed."""
 
     __slots__ = ("fd", "size")
@@ -68,6 +84,10 @@ class InFile:
         while piece := self.read(at, _PIECE):
             at += len(piece)
             yield piece
+
+    def status(self) -> os.stat_result:
+        """As fstat(2) finds it."""
+        return os.fstat(self.fd)
 
     def close(self) -> None:
         """Close the file."""

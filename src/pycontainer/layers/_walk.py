@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from attrs import define
@@ -23,6 +22,7 @@ from pycontainer.layers._entry import (
     Entry,
     InFile,
     Kind,
+    StoredContent,
 )
 from pycontainer.layers._ownership import META, OVERLAY, STASH, Meta, Ownership, disk_mode
 from pycontainer.layers._whiteouts import OPAQUE, PREFIX
@@ -210,7 +210,7 @@ class _Walk:
         except OSError as error:
             raise LayerError(f"cannot read {show(name)}: {error.strerror}") from error
         if entry.content is not None:
-            entry.content = partial(_content_of, name, status.st_size)
+            entry.content = _AtPath(name, status.st_size)
         return entry
 
     def _enter(
@@ -373,15 +373,27 @@ def _change_mode(name: bytes, mode: int, above: int | None) -> None:
         os.close(fd)
 
 
-def _content_of(file: bytes, size: int) -> Iterator[bytes]:
-    try:
-        opened = InFile(_open(file, _READ, None), size)
+class _AtPath(StoredContent):
+    """Content of a file that is opened when it is asked for."""
+
+    __slots__ = ("path", "size")
+
+    def __init__(self, path: bytes, size: int) -> None:
+        self.path = path
+        self.size = size
+
+    def __call__(self) -> Iterator[bytes]:
         try:
-            yield from opened()
-        finally:
-            opened.close()
-    except OSError as error:
-        raise LayerError(f"cannot read {show(file)}: {error.strerror}") from error
+            opened = InFile(_open(self.path, _READ, None), self.size)
+            try:
+                yield from opened()
+            finally:
+                opened.close()
+        except OSError as error:
+            raise LayerError(f"cannot read {show(self.path)}: {error.strerror}") from error
+
+    def status(self) -> os.stat_result:
+        return os.stat(self.path, follow_symlinks=False)
 
 
 def _xattrs(target: int | bytes) -> dict[str, bytes]:
