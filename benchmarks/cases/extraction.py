@@ -30,7 +30,7 @@ def _ours(layer: Path, root: Path) -> Side:
         root.mkdir()
         call()
         remove_tree(root)
-        return dict(events[-1].stages)
+        return {stage.name: stage.seconds for stage in events[-1].stages}
 
     return Side(
         "pycontainer",

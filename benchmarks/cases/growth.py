@@ -59,7 +59,7 @@ def _extract(layer: Path, root: Path) -> Sides:
             unpack(source, root, events=events.append)
 
     def stages() -> dict[str, float]:
-        return dict(events[-1].stages)
+        return {stage.name: stage.seconds for stage in events[-1].stages}
 
     def clear() -> None:
         remove_tree(root)

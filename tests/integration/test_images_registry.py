@@ -117,8 +117,10 @@ def test_progress_of_both_ways(image: Image, registry: Registry, other: Store) -
     events.clear()
     registry.pull("app:1", store=other, progress=events.append)
     _check_events(events, image, reused=False)
+    _check_stages(events, image)
     events.clear()
     registry.pull("app:1", store=other, progress=events.append)
+    assert all(e.bound is None for e in events if isinstance(e, LayerDone))
     assert [e.reused for e in events if isinstance(e, LayerDone)] == [True] * 5
 
 
@@ -130,10 +132,23 @@ def _check_events(events: list[Event], image: Image, *, reused: bool) -> None:
         own = [e for e in events if isinstance(e, LayerStarted | LayerProgress | LayerDone)]
         own = [e for e in own if e.layer == layer]
         assert own[0] == LayerStarted(layer)
-        assert own[-1] == LayerDone(layer, reused=reused)
+        last = own[-1]
+        assert isinstance(last, LayerDone)
+        assert last.reused is reused
         moved = [e.done for e in own if isinstance(e, LayerProgress)]
         assert moved == sorted(moved)
         assert moved[-1] == layer.size
+
+
+def _check_stages(events: list[Event], image: Image) -> None:
+    costs = {event.layer: event for event in events if isinstance(event, LayerDone)}
+    for layer in image.layers:
+        done = costs[layer]
+        names = [stage.name for stage in done.stages]
+        assert names == ["receive", "digest", "decompress", "diff_id", "write"]
+        assert done.stages[0].bytes == layer.size
+        assert done.bound in done.stages
+        assert done.seconds > 0
 
 
 def test_only_what_is_missing_moves(image: Image, registry: Registry, other: Store) -> None:

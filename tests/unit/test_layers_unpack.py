@@ -7,6 +7,7 @@ import os
 import resource
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -740,14 +741,35 @@ def test_events(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = told.pop()
     assert last.done
     assert (last.received, last.unpacked, last.entries) == (len(blob), len(data), 1000)
-    assert sorted(last.stages) == ["decompress", "digest", "receive", "write"]
-    assert all(-0.1 < seconds <= last.seconds + 0.1 for seconds in last.stages.values())
+    assert [(stage.name, stage.bytes) for stage in last.stages] == [
+        ("receive", len(blob)),
+        ("digest", len(blob)),
+        ("decompress", len(data)),
+        ("diff_id", len(data)),
+        ("write", len(data)),
+    ]
+    assert all(-0.1 < stage.seconds <= last.seconds + 0.1 for stage in last.stages)
     assert len(told) > 3
     assert not any(event.done for event in told)
     for before, after in pairwise(told):
         assert before.entries < after.entries
         assert before.received <= after.received
         assert before.seconds <= after.seconds
+        assert all(
+            one.bytes <= two.bytes for one, two in zip(before.stages, after.stages, strict=True)
+        )
+
+
+def test_a_slow_source_shows_in_its_stage(root: Path) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            time.sleep(0.05)
+            return super().read(size)
+
+    told: list[LayerEvent] = []
+    unpack(Slow(TAR), root, ownership=USER, events=told.append)
+    slowest = max(told[-1].stages, key=lambda stage: stage.seconds)
+    assert (slowest.name, slowest.seconds >= 0.05) == ("receive", True)
 
 
 def test_an_exception_of_the_callback_ends_it(root: Path) -> None:

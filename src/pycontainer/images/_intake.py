@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pycontainer.content import VerifiedReader
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pycontainer.content import Node, Readable, Store
-    from pycontainer.layers import LayerEvent
+    from pycontainer.layers import LayerEvent, StageCost
     from pycontainer.oci import Descriptor, Digest, Platform, Reference
 
 __all__ = ["BlobSource", "link_image", "take_in"]
@@ -123,8 +124,13 @@ def _take_layer(
         progress(LayerDone(layer, reused=True))
         return
 
+    begun = time.monotonic()
+    stages: tuple[StageCost, ...] = ()
+
     def tell(event: LayerEvent) -> None:
-        progress(LayerProgress(layer, event.received, event.entries))
+        nonlocal stages
+        stages = event.stages
+        progress(LayerProgress(layer, event.received, event.entries, stages))
 
     progress(LayerStarted(layer))
     if has_blob:
@@ -140,7 +146,8 @@ def _take_layer(
             else:
                 add_layer(store, stream, expected=layer, diff_id=diff_id, events=tell)
     _log.debug("layer %s is in %s", layer.digest, store.path)
-    progress(LayerDone(layer, reused=False))
+    seconds = time.monotonic() - begun
+    progress(LayerDone(layer, reused=False, seconds=seconds, stages=stages))
 
 
 def _copy_blob(store: Store, stream: Readable, layer: Descriptor, progress: Progress) -> None:

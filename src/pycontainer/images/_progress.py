@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 if TYPE_CHECKING:
+    from pycontainer.layers import StageCost
     from pycontainer.oci import Descriptor, Digest, Reference
 
 __all__ = [
@@ -53,11 +54,13 @@ class LayerProgress:
         layer: Which one.
         done: Its compressed bytes so far.
         entries: Files and directories unpacked so far; 0 where nothing is unpacked.
+        stages: What each stage of unpacking has done so far; none where nothing is unpacked.
     """
 
     layer: Descriptor
     done: int
     entries: int = 0
+    stages: tuple[StageCost, ...] = ()
 
 
 @frozen
@@ -67,10 +70,19 @@ class LayerDone:
     Attributes:
         layer: Which one.
         reused: Whether it was there already.
+        seconds: How long it took, from `LayerStarted`.
+        stages: What each stage of unpacking has done; none where nothing was unpacked.
     """
 
     layer: Descriptor
     reused: bool
+    seconds: float = 0.0
+    stages: tuple[StageCost, ...] = ()
+
+    @property
+    def bound(self) -> StageCost | None:
+        """The stage that worked longest, and so kept the others waiting; None if there was none."""
+        return max(self.stages, key=lambda stage: stage.seconds, default=None)
 
 
 @frozen

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pycontainer.content import BlobWriter, Readable
-    from pycontainer.layers._pipeline import LayerEvent
+    from pycontainer.layers._events import LayerEvent
     from pycontainer.oci import Compression, Descriptor, Digest
 
 __all__ = ["Indexed", "index", "indexed_tar", "verify_index"]

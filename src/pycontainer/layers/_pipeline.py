@@ -13,10 +13,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from attrs import field, frozen
+from attrs import frozen
 
 from pycontainer.errors import DigestMismatch, LayerError, SizeMismatch
 from pycontainer.layers._compression import CHUNK, compress, decompressed
+from pycontainer.layers._events import LayerEvent, StageCost
 from pycontainer.layers._extractor import Extractor
 from pycontainer.layers._ownership import Ownership
 from pycontainer.layers._pipe import Abandoned, Pipe
@@ -25,41 +26,17 @@ from pycontainer.layers._writer import write_tar
 from pycontainer.oci import Compression, Descriptor, Digest, media_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from pycontainer.content import BlobWriter, Readable
     from pycontainer.layers._entry import Entry
 
-__all__ = ["Feed", "LayerEvent", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
+__all__ = ["Feed", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
 
 _DEPTH: Final = 8  # chunks in a pipe: 8 MiB
 _EVENT_SECONDS: Final = 0.1
 _ENTRIES_BETWEEN_LOOKS: Final = 64  # at the clock
-
-
-@frozen
-class LayerEvent:
-    """How far a layer has come.
-
-    Attributes:
-        received: Compressed bytes so far.
-        unpacked: Uncompressed bytes so far.
-        entries: Entries so far.
-        seconds: Since the beginning.
-        done: Whether this is the last event of the layer.
-        stages: With the last event, for how many of these seconds each stage worked or waited for
-            the outer world, not for another stage: ``receive``, ``decompress``, ``digest`` (of both
-            streams, and writing the blob), ``write`` (parsing, and writing files). The one close to
-            `seconds` is what bounds the layer.
-    """
-
-    received: int
-    unpacked: int
-    entries: int
-    seconds: float
-    done: bool = False
-    stages: Mapping[str, float] = field(factory=dict)
 
 
 @frozen
@@ -190,7 +167,9 @@ class Feed:
         self._to_digest: Pipe[tuple[bool, bytes]] = Pipe(2 * _DEPTH)
         self._chunks = iter(self._to_parser)
         self._receive_seconds = 0.0
-        self._decode_seconds = 0.0
+        self._decode_end: float | None = None
+        self._blob_seconds = 0.0
+        self._tar_seconds = 0.0
         self.begun = time.perf_counter()
         self.received = 0
         self.unpacked = 0
@@ -216,18 +195,18 @@ class Feed:
 
     def event(self, entries: int, *, done: bool = False) -> LayerEvent:
         """How far it has come."""
-        seconds = time.perf_counter() - self.begun
-        stages: dict[str, float] = {}
-        if done:
-            parser, digest = self._to_parser, self._to_digest
-            decode = self._decode_seconds - self._receive_seconds
-            stages = {
-                "receive": self._receive_seconds,
-                "decompress": decode - parser.put_wait - digest.put_wait,
-                "digest": seconds - digest.get_wait,
-                "write": seconds - parser.get_wait,
-            }
-        return LayerEvent(self.received, self.unpacked, entries, seconds, done, stages)
+        now = time.perf_counter()
+        received, unpacked, seconds = self.received, self.unpacked, now - self.begun
+        parser, digest = self._to_parser, self._to_digest
+        decode = (self._decode_end or now) - self.begun - self._receive_seconds
+        stages = (
+            StageCost("receive", self._receive_seconds, received),
+            StageCost("digest", self._blob_seconds, received),
+            StageCost("decompress", decode - parser.put_wait - digest.put_wait, unpacked),
+            StageCost("diff_id", self._tar_seconds, unpacked),
+            StageCost("write", seconds - parser.get_wait, unpacked),
+        )
+        return LayerEvent(received, unpacked, entries, seconds, done, stages)
 
     def finish(self, diff_id: Digest | None, failure: LayerError | None, entries: int) -> Unpacked:
         """Read the rest of the stream, then say what it was or raise what was wrong with it.
@@ -271,7 +250,6 @@ class Feed:
     # --- the threads -------------------------------------------------------------------------
 
     def _decode(self) -> None:
-        begun = time.perf_counter()
         received = self._receive()
         put, digest = self._to_parser.put, self._to_digest.put
         error: BaseException | None = None
@@ -287,7 +265,7 @@ class Feed:
             self._read_on()
         except BaseException as failure:
             error = self._failed = failure
-        self._decode_seconds = time.perf_counter() - begun
+        self._decode_end = time.perf_counter()
         self._to_digest.close()
         self._to_parser.close(error)
 
@@ -326,15 +304,18 @@ class Feed:
 
     def _digest(self) -> None:
         blob_update, tar_update = self._blob_hash.update, self._tar_hash.update
-        blob = self._blob
+        blob, now = self._blob, time.perf_counter
         try:
             for of_blob, data in self._to_digest:
+                begun = now()
                 if of_blob:
                     blob_update(data)
                     if blob is not None:
                         blob.write(data)
+                    self._blob_seconds += now() - begun
                 else:
                     tar_update(data)
+                    self._tar_seconds += now() - begun
         except BaseException as error:
             self._failed = error
             self._to_digest.abandon()
