@@ -350,3 +350,35 @@ def test_names_of_any_bytes_and_length(root: Path) -> None:
         entry.path for entry in read_entries(in_pieces(joined(write_tar(walk_tree(root))), 999))
     }
     assert set(names) <= back
+
+
+# --- devices that must not be made -----------------------------------------------------------
+
+
+def test_a_root_who_may_not_make_devices_gets_placeholders(root: Path) -> None:
+    """As in a container without CAP_MKNOD, and as root of a user namespace with all ids."""
+    code = """
+import io, sys
+from pathlib import Path
+from pycontainer._linux import capability
+from pycontainer.layers import Ownership, unpack
+status = Path("/proc/thread-self/status").read_text()
+every = int(status.partition("CapPrm:")[2].split()[0], 16)
+capability.set_capabilities(every & ~capability.mask(("CAP_MKNOD",)), every, 0)
+unpack(io.BytesIO(sys.stdin.buffer.read()), Path(sys.argv[1]), ownership=Ownership.ROOT)
+"""
+    tar = archive(
+        header(b"dev/null", b"3", major=1, minor=3, mode=0o666),
+        header(b"pipe", b"6", uid=5, gid=5),
+        file(b"dev/.wh.gone"),
+        file(b"f", b"x", uid=7, gid=7),
+    )
+    subprocess.run([sys.executable, "-c", code, str(root)], input=tar, check=True, timeout=60)
+    null, pipe, file_status = ((root / name).lstat() for name in ("dev/null", "pipe", "f"))
+    assert stat.S_ISREG(null.st_mode)
+    assert (null.st_size, null.st_mode & 0o777) == (0, 0o600)
+    assert (stat.S_ISFIFO(pipe.st_mode), pipe.st_uid) == (True, 5)
+    assert file_status.st_uid == 7
+    assert stat.S_ISCHR((root / "dev/gone").lstat().st_mode)
+    (entry,) = (each for each in walk_tree(root, ownership=Ownership.USER) if b"null" in each.path)
+    assert (entry.kind.name, entry.major, entry.minor) == ("CHARACTER_DEVICE", 1, 3)

@@ -23,7 +23,7 @@ from pycontainer.snapshots import (
     mounted,
     prepare,
 )
-from stacks import WHITEOUT, Tree, stacked
+from stacks import OPAQUE, WHITEOUT, Tree, stacked
 from trees import FileFacts, differences, picture_of
 
 pytestmark = pytest.mark.root
@@ -70,6 +70,23 @@ def test_three_hundred_layers_by_the_old_system_call(
     plan = prepare(store, diff_ids, tmp_path / "snapshot").plan
     with mounted(plan, target):
         assert len(list(target.iterdir())) == 300
+
+
+@pytest.mark.parametrize("driver", Driver)
+def test_an_opaque_root_hides_all_below(
+    store: Store, tmp_path: Path, target: Path, driver: Driver
+) -> None:
+    trees: list[Tree] = [
+        {"old": b"", "dir": {"old": b""}},
+        {OPAQUE: True, "dir": {"new": b""}},
+        {"top": b""},
+    ]
+    snapshot = prepare(store, stacked(store, *trees), tmp_path / "snapshot", driver=driver)
+    with mounted(snapshot.plan, target):
+        found = sorted(str(path.relative_to(target)) for path in target.rglob("*"))
+        assert found == ["dir", "dir/new", "top"]
+        (target / "more").touch()
+    assert [entry.path for entry in snapshot.changes()] == [b"more"]
 
 
 def test_changes_in_an_overlay_become_a_layer(store: Store, tmp_path: Path, target: Path) -> None:

@@ -116,9 +116,8 @@ def test_following_frames_never_fails(data: bytes, size: int) -> None:
 
 
 def _as_user(entry: Entry) -> Facts:
-    """What can be kept of an entry by who is not root: symlinks and fifos lose their owners."""
+    """What can be kept of an entry by who is not root: symlinks and fifos lose their attributes."""
     if entry.kind in (Kind.SYMLINK, Kind.FIFO):
-        entry.uid = entry.gid = 0
         entry.xattrs = {}
     if entry.kind is Kind.SYMLINK:
         entry.mode = 0o777

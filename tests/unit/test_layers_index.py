@@ -61,6 +61,12 @@ def test_names_of_one_file(tmp_path: Path) -> None:
     assert (files[b"a"].content, files[b"a"].links) == (b"new", 1)
 
 
+@pytest.mark.parametrize("name", [b".wh..wh..opq", b"link/.wh..wh..opq"])
+def test_a_root_that_hides_all_below_is_left_to_unpacking(tmp_path: Path, name: bytes) -> None:
+    tar = archive(header(b"link", b"2", link=b"/"), file(name), file(b"f", b"x"))
+    assert "hides all" in index(io.BytesIO(tar), tmp_path / "index").obstacle
+
+
 def test_whiteouts_and_opaque_directories_are_overlays(tmp_path: Path) -> None:
     files = _files(
         tmp_path,

@@ -68,6 +68,16 @@ def test_opaque_marks_of_root_and_of_users_count(tmp_path: Path, prefix: str) ->
     assert _paths(TreeView([low, high])) == ["/", "/dir"]
 
 
+def test_an_opaque_root_hides_all_below(tmp_path: Path) -> None:
+    view = _view(
+        tmp_path,
+        {"old": b"", "dir": {"old": b""}},
+        {OPAQUE: True, "dir": {"new": b""}},
+        {"top": b""},
+    )
+    assert _paths(view) == ["/", "/dir", "/dir/new", "/top"]
+
+
 def test_other_values_are_no_opaque_mark(tmp_path: Path) -> None:
     low, high = laid_out(tmp_path, [{"dir": {"old": b""}}, {"dir": {}}])
     os.setxattr(high / "dir", "user.overlay.opaque", b"n")

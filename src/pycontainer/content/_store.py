@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pycontainer._linux.tree import remove_tree
+from pycontainer.content import _unsynced
 from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected, Collector
 from pycontainer.content._database import Database
@@ -112,10 +113,17 @@ class Store:
         try:
             prepare_home(home, fill=lambda: db.ensure(SCHEMA))
             db.ensure(SCHEMA)
+            db.ensure(_unsynced.SCHEMA)
         except BaseException:
             db.close()
             raise
-        return cls(home, db, preferred)
+        store = cls(home, db, preferred)
+        try:
+            _unsynced.review(store)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     @classmethod
     def default(cls) -> Store:
@@ -195,6 +203,9 @@ class Store:
     ) -> None:
         """Enter a thing into the store, in one transaction with its file's getting its name.
 
+        What is no blob need not be on the disk yet: should the machine go down before it is, the
+        thing is gone when the store is opened again.
+
         Args:
             kind: What it is.
             key: Which one.
@@ -205,16 +216,22 @@ class Store:
         """
         resource = Resource(kind, key, path, size)
         if install is not None and kind != _BLOB:
+            trash = self.directory("trash") / secrets.token_hex(12)
             # Announced first, so that a crash between rename and commit leaves no file without a row:
             # only blobs are looked for on the disk.
             with self.db.transaction() as connection:
                 known = self._graph.get(connection, (kind, key))
                 if known is None or known.path != path:
                     self._graph.put(connection, resource)
+                    if path is not None:  # its row was lost when the machine went down
+                        self._discard(path, trash)
+                if path is not None and not path.exists():
+                    _unsynced.note(connection, (kind, key))
                 self._keep(connection, (kind, key))
+            remove_tree(trash)
         with self.db.transaction() as connection:
             if install is not None and path is not None:
-                _install(install, path)
+                _install(install, path, sync=kind == _BLOB)
             self._graph.put(connection, resource)
             self._keep(connection, (kind, key))
 
@@ -236,10 +253,15 @@ class Store:
             if resource is None:
                 return
             if resource.path is not None:
-                with suppress(FileNotFoundError):
-                    resource.path.rename(trash)
+                self._discard(resource.path, trash)
             self._graph.remove(connection, (kind, key))
+            _unsynced.forget(connection, (kind, key))
         remove_tree(trash)
+
+    @staticmethod
+    def _discard(path: Path, trash: Path) -> None:
+        with suppress(FileNotFoundError):
+            path.rename(trash)
 
     def link(self, node: Node, needs: Iterable[Node]) -> None:
         """Say that as long as `node` is kept, these are kept too; the current lease keeps `node`."""
@@ -325,7 +347,11 @@ class Store:
             dry_run: Only tell what would be removed.
         """
         collector = Collector(self, self._graph)
-        return collector.look() if dry_run else collector.collect()
+        if dry_run:
+            return collector.look()
+        collected = collector.collect()
+        _unsynced.settle(self)
+        return collected
 
     # --- processes ---------------------------------------------------------------------------
 
@@ -345,12 +371,13 @@ class Store:
             session.leave_to_parent()
 
 
-def _install(install: Path, path: Path) -> None:
+def _install(install: Path, path: Path, *, sync: bool) -> None:
     if path.is_dir() and install.is_dir():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     install.rename(path)
-    sync_directory(path.parent)
+    if sync:
+        sync_directory(path.parent)
 
 
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()

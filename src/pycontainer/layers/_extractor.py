@@ -33,7 +33,8 @@ from pycontainer.layers._entry import (
     AtHand,
     Entry,
 )
-from pycontainer.layers._ownership import META, OVERLAY, STASH, Meta, Ownership, disk_mode
+from pycontainer.layers._link_owners import LinkOwners
+from pycontainer.layers._ownership import LINKS, META, OVERLAY, STASH, Meta, Ownership, disk_mode
 from pycontainer.layers._sparse import placed
 from pycontainer.layers._whiteouts import OPAQUE, PREFIX, Applied, Overlaid, Whiteouts, hidden_name
 
@@ -96,6 +97,7 @@ class Extractor:
             userxattr = ownership.userxattr if userxattr is None else userxattr
             self._whiteouts = Overlaid(self._directories, userxattr=userxattr)
         self._late: dict[bytes, _Late] = {}  # by paths without symlinks
+        self._links = LinkOwners()
         self._ids = (os.geteuid(), os.getegid())
         self._to_set = _umask() | 0o7000  # mode bits that creation may not give
         self.entries = 0
@@ -149,6 +151,7 @@ class Extractor:
         Raises:
             LayerError: The file system refuses.
         """
+        self._links.write(self._directories)
         for path in sorted(self._late, reverse=True):  # what is below goes first: modes may shut
             late = self._late[path]
             parent, _, name = path.rpartition(b"/")
@@ -260,7 +263,7 @@ class Extractor:
     def _clear_xattrs(fd: int) -> None:
         """What a layer says of a directory replaces all that a lower one says, as in overlay."""
         for key in os.listxattr(fd):
-            if not key.startswith(OVERLAY) and key != _LABEL:
+            if not key.startswith(OVERLAY) and key not in (_LABEL, LINKS):
                 os.removexattr(fd, key)
 
     def replaces_whiteout(self, fd: int) -> None:
@@ -294,13 +297,21 @@ class Extractor:
         kind = _SPECIAL[entry.kind]
         device = 0 if entry.kind is FIFO else os.makedev(entry.major, entry.minor)
         mode = disk_mode(entry.mode, directory=False) if self._as_user else entry.mode
-        place = self._make(parent, name, lambda fd: os.mknod(name, kind | mode, device, dir_fd=fd))
+        try:
+            place = self._make(
+                parent, name, lambda fd: os.mknod(name, kind | mode, device, dir_fd=fd)
+            )
+        except PermissionError:  # a root without CAP_MKNOD, or of a user namespace
+            if entry.kind is FIFO:
+                raise
+            self._placeholder(entry, parent, name)
+            return
         self._describe_unopened(entry, place, name)
         if mode & self._to_set:
             os.chmod(name, mode, dir_fd=place.fd)
 
     def _placeholder(self, entry: Entry, parent: bytes, name: bytes) -> None:
-        """An ordinary user's device: an empty file that says what it stands for."""
+        """The device of one who may make none: an empty file that says what it stands for."""
         meta = Meta(entry.uid, entry.gid, entry.mode, entry.kind, entry.major, entry.minor)
 
         def make(above: int) -> None:
@@ -316,7 +327,9 @@ class Extractor:
         self._make(parent, name, make)
 
     def _describe_unopened(self, entry: Entry, place: Place, name: bytes) -> None:
-        if not self._as_user:
+        if self._as_user:
+            self._links.note(entry, place, name)
+        else:
             if (entry.uid, entry.gid) != self._ids:
                 os.chown(name, *_owner(entry), dir_fd=place.fd, follow_symlinks=False)
             path = b"/proc/self/fd/%d/%s" % (place.fd, name)  # there is no lsetxattrat
@@ -379,6 +392,7 @@ class Extractor:
     def _removed(self, path: bytes) -> None:
         """Forget a directory or symlink that is gone, and all that was reached through it."""
         self._directories.forget()
+        self._links.forget(path)
         self._late.pop(path, None)
         below = path + b"/"
         for late in [late for late in self._late if late.startswith(below)]:

@@ -10,9 +10,10 @@ from attrs import frozen
 
 from pycontainer.layers._entry import Kind
 
-__all__ = ["META", "OVERLAY", "STASH", "Meta", "Ownership", "disk_mode"]
+__all__ = ["LINKS", "META", "OVERLAY", "STASH", "Meta", "Ownership", "disk_mode"]
 
 META: Final = "user.pycontainer.meta"
+LINKS: Final = "user.pycontainer.links"
 STASH: Final = "user.pycontainer.xattr."
 OVERLAY: Final = ("trusted.overlay.", "user.overlay.")
 """Where overlay keeps its own attributes: the second for who may not write the first."""
@@ -26,10 +27,12 @@ _CAP_CHOWN: Final = 1 << 0
 class Ownership(Enum):
     """How owners, devices and privileged attributes are represented on disk.
 
-    `ROOT`: as they are; needs root. `USER`: everything belongs to the user who unpacks, who can
-    always read it. What the kernel refuses them (owner, set-id bits, devices, attributes other than
-    ``user.*``) is kept in ``user.pycontainer.*`` attributes, which `walk_tree` and `walk_diff` read
-    back. Symlinks and fifos cannot have such attributes: theirs belong to 0:0 when they come back.
+    `ROOT`: as they are; needs root. One who may not make devices (no CAP_MKNOD, a user namespace) gets
+    empty files in their place, where Docker leaves them out. `USER`: everything belongs to the user
+    who unpacks, who can always read it. What the kernel refuses them (owner, set-id bits, devices,
+    attributes other than ``user.*``) is kept in ``user.pycontainer.*`` attributes, which `walk_tree` and
+    `walk_diff` read back. Symlinks and fifos cannot have such attributes: the directory that they are in
+    keeps theirs.
     """
 
     ROOT = "root"

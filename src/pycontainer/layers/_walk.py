@@ -24,7 +24,8 @@ from pycontainer.layers._entry import (
     Kind,
     StoredContent,
 )
-from pycontainer.layers._ownership import META, OVERLAY, STASH, Meta, Ownership, disk_mode
+from pycontainer.layers._link_owners import owner_of_link
+from pycontainer.layers._ownership import LINKS, META, OVERLAY, STASH, Meta, Ownership, disk_mode
 from pycontainer.layers._whiteouts import OPAQUE, PREFIX
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = ["read_entry", "walk_diff", "walk_tree"]
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _READ_DIRECTORY: Final = _READ | os.O_DIRECTORY
 _SECOND: Final = 1_000_000_000
+_NOTES: Final = (META, LINKS)
 _OF_THE_HOST: Final = ("security.selinux", "security.ima", "security.evm")
 _MODE_BITS: Final = 0o7777
 _ENTERABLE: Final = 0o500
@@ -252,6 +254,8 @@ class _Walk:
     def _unopened(self, file: bytes, path: bytes, status: os.stat_result) -> Entry:
         kind = KIND_OF_FORMAT[stat.S_IFMT(status.st_mode)]
         entry = self._entry(path, kind, status, self._kept(_xattrs(file), path))
+        if self._as_user and (meta := owner_of_link(file, status)) is not None:
+            entry.uid, entry.gid = meta.uid, meta.gid
         if kind is SYMLINK:
             entry.link = os.readlink(file)
         elif kind is CHARACTER_DEVICE or kind is BLOCK_DEVICE:
@@ -295,7 +299,7 @@ class _Walk:
             elif entry.mode == kept_mode:  # else somebody has changed it since
                 entry.mode = meta.mode
         entry.xattrs = {
-            key.removeprefix(STASH): value for key, value in xattrs.items() if key != META
+            key.removeprefix(STASH): value for key, value in xattrs.items() if key not in _NOTES
         }
 
 

@@ -19,7 +19,7 @@ from pycontainer.snapshots._erofs import LayerRoot
 from pycontainer.snapshots._layers import is_described, layer_path
 from pycontainer.snapshots._plan import RootfsPlan
 from pycontainer.snapshots._probe import overlay_refusal
-from pycontainer.snapshots._tree import TreeView
+from pycontainer.snapshots._tree import TreeView, uncovered
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -162,7 +162,7 @@ def prepare(
         UnsupportedFeature: Overlay was asked for and is refused.
         LayerError: A copy cannot be made, or the index of a layer is damaged.
     """
-    layers = [_unpacked(store, diff_id) for diff_id in _each_once(diff_ids)]
+    layers = uncovered([_unpacked(store, diff_id) for diff_id in _each_once(diff_ids)])
     if driver is None:
         driver = Driver.COPY if overlay_refusal(store) else Driver.OVERLAY
     elif driver is Driver.OVERLAY and (reason := overlay_refusal(store)):

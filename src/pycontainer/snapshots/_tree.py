@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from attrs import field, frozen
 
+from pycontainer._linux.erofs import SUFFIX
 from pycontainer.snapshots._erofs import LayerRoot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Node", "TreeView"]
+__all__ = ["Node", "TreeView", "uncovered"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -79,9 +80,9 @@ class TreeView:
     """
 
     def __init__(self, layers: Sequence[Path]) -> None:
-        self._roots = [LayerRoot(layer) for layer in reversed(layers)]
+        self._roots = [LayerRoot(layer) for layer in reversed(uncovered(layers))]
         self._layers = tuple(root.path for root in self._roots)
-        self._merged: dict[_Parts, tuple[int, ...]] = {(): tuple(range(len(layers)))}
+        self._merged: dict[_Parts, tuple[int, ...]] = {(): tuple(range(len(self._roots)))}
 
     def lookup(self, path: str, *, follow: bool = True) -> Node | None:
         """Find what is at a path.
@@ -251,6 +252,18 @@ class TreeView:
             os.close(fd)
 
 
+def uncovered(layers: Sequence[Path]) -> Sequence[Path]:
+    """The topmost layer whose root is opaque, and those above it; all if none is.
+
+    The kernel always merges roots, whatever their attributes say: what an opaque one hides has to be
+    left out of the stack. Indexes are never of such layers.
+    """
+    for i in reversed(range(1, len(layers))):
+        if layers[i].suffix != SUFFIX and _has_opaque_mark(layers[i]):
+            return layers[i:]
+    return layers
+
+
 def _parts(path: str) -> _Parts:
     return tuple(part for part in path.split("/") if part not in ("", "."))
 
@@ -267,8 +280,16 @@ def _is_opaque(above: int, name: str) -> bool:
         os.close(fd)
 
 
-def _attribute(fd: int, key: str) -> bytes:
+def _has_opaque_mark(directory: Path) -> bool:
     try:
-        return os.getxattr(fd, key)
+        keys = os.listxattr(directory)  # nearly always there are none
+    except OSError:
+        return False
+    return any(key in _OPAQUE and _attribute(directory, key) == b"y" for key in keys)
+
+
+def _attribute(directory: int | Path, key: str) -> bytes:
+    try:
+        return os.getxattr(directory, key)
     except OSError:  # it has none, the file system knows none, or only root may see it
         return b""

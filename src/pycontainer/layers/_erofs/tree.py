@@ -208,7 +208,10 @@ class Tree:
 
     def _whiteout(self, above: bytes, name: bytes) -> None:
         if name == OPAQUE:
-            self._find(above).opaque = True
+            directory = self._find(above)
+            if directory is self.root:
+                raise NotIndexable("a root directory that hides all layers below")
+            directory.opaque = True
             return
         try:
             hidden = hidden_name(name)

@@ -1,0 +1,100 @@
+"""What may be incomplete after a power cut: files that have their names, but perhaps not their content.
+
+Writing out a layer before it gets its name would make a pull wait for the disk. Instead each is noted
+here until the file system was synced. The notes name the boot: those of a former one are of things
+that nobody knows to be whole, which are removed when the store is opened, and made again when they are
+asked for. A note is written in the transaction that announces the thing; whatever part of the database
+survives, there is no thing in it without its note.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from pycontainer._linux.durable import boot_id, sync_file_system
+from pycontainer.content._database import Schema
+from pycontainer.errors import StoreError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from pycontainer.content._graph import Node
+    from pycontainer.content._store import Store
+
+__all__ = ["SCHEMA", "forget", "note", "review", "settle"]
+
+_log = logging.getLogger("pycontainer.content")
+_SETTLED_SECONDS: Final = 60.0
+"""After these the kernel has written it out (it begins after 30), so that a sync has little to do."""
+
+SCHEMA: Final = Schema(
+    "unsynced",
+    1,
+    """
+    CREATE TABLE IF NOT EXISTS unsynced (
+        kind TEXT NOT NULL, key TEXT NOT NULL, boot TEXT NOT NULL, since REAL NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID
+    """,
+)
+
+
+def note(connection: sqlite3.Connection, node: Node) -> None:
+    """Note that a thing is about to get its name."""
+    connection.execute(
+        "INSERT OR REPLACE INTO unsynced VALUES (?, ?, ?, ?)", (*node, boot_id(), time.time())
+    )
+
+
+def forget(connection: sqlite3.Connection, node: Node) -> None:
+    """Forget the note of a thing that is gone."""
+    connection.execute("DELETE FROM unsynced WHERE kind = ? AND key = ?", node)
+
+
+def review(store: Store) -> None:
+    """Remove what was not known to be on the disk when the machine went down; see to the rest later.
+
+    For a store that has just been opened. What has been there for long is synced by a thread, as
+    a disk may be busy with other things.
+    """
+    with store.db.transaction(write=False) as connection:
+        noted = connection.execute("SELECT kind, key, boot, since FROM unsynced").fetchall()
+    for kind, key, boot, _ in noted:
+        if boot != boot_id():
+            _log.info("%s %s may be incomplete since the machine went down: removed", kind, key)
+            store.remove_resource(kind, key)
+    before = time.time() - _SETTLED_SECONDS
+    if any(boot == boot_id() and since <= before for *_, boot, since in noted):
+        threading.Thread(
+            target=_settle_quietly, args=(store,), name="store-sync", daemon=True
+        ).start()
+
+
+def settle(store: Store) -> None:
+    """Sync the file system if something is noted that the kernel has had a minute to write out."""
+    with store.db.transaction(write=False) as connection:
+        settled = connection.execute(
+            "SELECT kind, key, since FROM unsynced WHERE boot = ? AND since <= ?",
+            (boot_id(), time.time() - _SETTLED_SECONDS),
+        ).fetchall()
+    if not settled:
+        return
+    try:
+        sync_file_system(store.path)
+    except OSError as error:
+        _log.warning("cannot sync %s: %s", store.path, error)
+        return
+    with store.db.transaction() as connection:
+        connection.executemany(
+            "DELETE FROM unsynced WHERE kind = ? AND key = ? AND since = ?", settled
+        )
+
+
+def _settle_quietly(store: Store) -> None:
+    try:
+        settle(store)
+    except (StoreError, ValueError) as error:  # closed meanwhile: the next one who opens it does it
+        _log.debug("%s is not synced: %s", store.path, error)

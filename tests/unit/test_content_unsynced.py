@@ -1,0 +1,147 @@
+"""After a power cut nothing incomplete is believed whole."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from pycontainer.content import Node, Store, _unsynced
+from pycontainer.content import _store as store_module
+
+LAYER: Node = ("layer", "a")
+
+
+def add_layer(store: Store, text: str = "whole") -> Path:
+    path = store.directory("layers") / "a"
+    with store.temporary("layer") as temporary:
+        (temporary / "root").mkdir()
+        (temporary / "root/file").write_text(text)
+        store.put_resource(*LAYER, path=path, size=10, install=temporary / "root")
+    return path
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The directories whose file systems were synced."""
+    done: list[Path] = []
+    monkeypatch.setattr(_unsynced, "sync_file_system", done.append)
+    return done
+
+
+def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_unsynced, "boot_id", lambda: "the next boot")
+
+
+def wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "store-sync":
+            thread.join()
+
+
+def test_in_the_same_boot_nothing_is_doubted(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        add_layer(store)
+    with Store.open(tmp_path) as store:
+        assert store.has_resource(*LAYER)
+
+
+def test_what_was_not_synced_is_gone_after_the_machine_went_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path) as store:
+        path = add_layer(store)
+    (path / "file").write_bytes(b"")  # as file systems leave what was never written out
+    reboot(monkeypatch)
+    with Store.open(tmp_path) as store:
+        assert not store.has_resource(*LAYER)
+        assert not path.exists()
+        add_layer(store)
+    with Store.open(tmp_path) as store:  # in the same boot as it was made again
+        assert store.has_resource(*LAYER)
+        assert (path / "file").read_text() == "whole"
+
+
+def test_what_was_synced_survives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]
+) -> None:
+    with Store.open(tmp_path) as store:
+        add_layer(store)
+        store.add_root("image", "i", [LAYER])
+        monkeypatch.setattr(_unsynced, "_SETTLED_SECONDS", 0.0)
+        store.collect()
+        store.collect()
+    assert synced == [tmp_path]
+    reboot(monkeypatch)
+    with Store.open(tmp_path) as store:
+        assert store.has_resource(*LAYER)
+
+
+def test_young_things_wait_for_a_sync(tmp_path: Path, synced: list[Path]) -> None:
+    with Store.open(tmp_path) as store:
+        add_layer(store)
+        store.collect()
+    with Store.open(tmp_path):
+        wait_for_threads()
+    assert synced == []
+
+
+def test_a_later_opening_syncs_what_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]
+) -> None:
+    with Store.open(tmp_path) as store:
+        add_layer(store)
+    monkeypatch.setattr(_unsynced, "_SETTLED_SECONDS", 0.0)
+    with Store.open(tmp_path):
+        wait_for_threads()
+    with Store.open(tmp_path):
+        wait_for_threads()
+    assert synced == [tmp_path]
+
+
+def test_a_sync_that_fails_makes_sure_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(_unsynced, "sync_file_system", fail)
+    monkeypatch.setattr(_unsynced, "_SETTLED_SECONDS", 0.0)
+    with Store.open(tmp_path) as store:
+        add_layer(store)
+        store.collect()
+    reboot(monkeypatch)
+    with Store.open(tmp_path) as store:
+        assert not store.has_resource(*LAYER)
+
+
+def test_a_file_system_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(tmp_path) as store:
+        add_layer(store)
+        store.add_root("image", "i", [LAYER])
+        monkeypatch.setattr(_unsynced, "_SETTLED_SECONDS", 0.0)
+        _unsynced.settle(store)
+        with store.db.transaction(write=False) as connection:
+            assert connection.execute("SELECT count(*) FROM unsynced").fetchone() == (0,)
+
+
+def test_files_whose_row_was_lost_are_replaced(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        torn = store.directory("layers") / "a"
+        torn.mkdir()
+        (torn / "fil").write_bytes(b"torn")
+        path = add_layer(store)
+        assert [each.name for each in path.iterdir()] == ["file"]
+        assert not any((tmp_path / "trash").iterdir())
+
+
+def test_only_blobs_wait_for_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    directories: list[Path] = []
+    monkeypatch.setattr(store_module, "sync_directory", directories.append)
+    add_layer(store)
+    assert directories == []
+    with store.blobs.writer() as blob:
+        blob.write(b"x")
+        digest = blob.commit()
+    assert directories == [store.blobs.path(digest).parent]
