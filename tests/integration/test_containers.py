@@ -517,6 +517,33 @@ def test_detached_containers_live_on_and_are_found(tmp_path: Path) -> None:
         assert not any(map(alive, pids))
 
 
+def test_an_orphan_that_ends_while_it_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first process may go between the look whether it lives and the hand laid on it."""
+    from pycontainer.runtime import read_state
+
+    with Store.open(tmp_path / "store") as store:
+        image = busybox_image(store, tmp_path / "busybox")
+        container = pc.Container.start(image, ["sleep", "1000"], detach=True, store=store)
+        container.close()
+        state = read_state(store.directory("containers") / container.id)
+        assert state is not None
+        os.kill(state.monitor, signal.SIGKILL)
+        pidfd_open = os.pidfd_open
+
+        def too_late(pid: int, flags: int = 0) -> int:
+            os.kill(pid, signal.SIGKILL)
+            while alive(pid):
+                time.sleep(0.001)
+            return pidfd_open(pid, flags)
+
+        monkeypatch.setattr(os, "pidfd_open", too_late)
+        monkeypatch.setattr("pycontainer.runtime.recovery.cgroup.kill", lambda group: None)
+        pc.Container.get(container.id, store=store).delete(force=True)
+        assert not [group for group in control_groups() if group.name == container.id]
+
+
 def test_a_container_whose_monitor_was_killed_can_still_be_removed(tmp_path: Path) -> None:
     from pycontainer.runtime import read_state
 

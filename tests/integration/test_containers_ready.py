@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from pycontainer import errors
 from pycontainer.containers.ready import Ready
 from pycontainer.content import Store
 from pycontainer.images import Image
-from pycontainer.runtime import socket_inside
+from pycontainer.runtime import read_state, socket_inside
 
 pytestmark = pytest.mark.root
 
@@ -137,6 +140,23 @@ def test_a_container_that_ends_first_tells_all_at_once(image: Image) -> None:
 def test_what_it_did_before_it_ended_counts(image: Image) -> None:
     with started(image, "echo done", pc.ready.log("done")) as container:
         assert container.wait(10) == 0
+
+
+def test_what_it_said_last_counts_though_it_is_yet_to_be_written_down(image: Image) -> None:
+    with started(image, "read go; echo done", lambda _: True, stdin=True) as container:
+        state = read_state(image.store.directory("containers") / container.id)
+        assert state is not None
+        os.kill(state.monitor, signal.SIGSTOP)
+        go_on = threading.Timer(0.1, os.kill, [state.monitor, signal.SIGCONT])
+        try:
+            container.write(b"go\n")
+            while container.state != "stopped":
+                time.sleep(0.001)
+            go_on.start()
+            container.wait_ready(pc.ready.log("done"), timeout=10)
+        finally:
+            go_on.cancel()
+            os.kill(state.monitor, signal.SIGCONT)
 
 
 def test_a_function_that_fails_otherwise_ends_the_waiting(image: Image, tmp_path: Path) -> None:

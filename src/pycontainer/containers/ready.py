@@ -247,6 +247,8 @@ def wait_until_ready(container: Container, ready: Ready, timeout: float | None) 
     with check.begin(container) as is_ready:
         while True:
             ended = container.state == "stopped"
+            if ended:
+                _wait_for_records(container)
             try:
                 if is_ready():  # what it did before it ended may be what was waited for
                     return
@@ -254,7 +256,6 @@ def wait_until_ready(container: Container, ready: Ready, timeout: float | None) 
             except (OSError, Error) as caught:
                 error = caught
             if ended:
-                _wait_for_records(container)
                 raise _not_ready(container, f"ended before it was ready ({check})", error)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from pycontainer._linux import process as linux
 from pycontainer._linux.tree import remove_tree
+from pycontainer.errors import ContainerStateError
 from pycontainer.runtime._inside import cgroup
-from pycontainer.runtime.state import is_watched, read_intent, read_state
+from pycontainer.runtime.state import State, is_watched, read_intent, read_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ def finish(directory: Path, *, timeout: float = 10.0) -> bool:
     cgroup.kill(group)
     state = read_state(directory)
     if state is not None and state.alive:
-        _kill(state.open_pidfd())
+        _kill(state)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if not state.alive:
@@ -48,10 +49,14 @@ def finish(directory: Path, *, timeout: float = 10.0) -> bool:
     return True
 
 
-def _kill(pidfd: int) -> None:
+def _kill(state: State) -> None:
+    try:
+        pidfd = state.open_pidfd()
+    except ContainerStateError:  # the control group's end was its end
+        return
     try:
         linux.kill_by_pidfd(pidfd, _SIGKILL)
     except ProcessLookupError:
-        return
+        pass
     finally:
         os.close(pidfd)
