@@ -11,6 +11,7 @@ from attrs import evolve
 from pycontainer.errors import SpecError, UnsupportedFeature
 from pycontainer.oci.runtime import Mount, Namespace, Resources, Rlimit, RuntimeSpec, User
 from pycontainer.runtime import cgroups, default_process, default_spec, plan
+from pycontainer.runtime.seccomp import Filter
 from pycontainer.snapshots import RootfsPlan
 
 ROOTFS = RootfsPlan(kind="overlay", lowers=("/layers/a",), upper="/c/upper", work="/c/work")
@@ -18,7 +19,7 @@ ROOTFS = RootfsPlan(kind="overlay", lowers=("/layers/a",), upper="/c/upper", wor
 
 def compile_(spec: RuntimeSpec) -> dict[str, object]:
     return plan.compile_plan(
-        spec, ROOTFS, Path("/c"), cgroup=cgroups.CgroupPlan(), seccomp=b"\0" * 8
+        spec, ROOTFS, Path("/c"), cgroup=cgroups.CgroupPlan(), seccomp=Filter(b"\0" * 8)
     )
 
 

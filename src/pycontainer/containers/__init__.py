@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pycontainer.containers import ready
 from pycontainer.containers._changes import Change
-from pycontainer.containers._confinement import Limits, Security
 from pycontainer.containers._container import Container
 from pycontainer.containers._details import Details
+from pycontainer.containers._devices import Device
 from pycontainer.containers._files import ContainerFiles
+from pycontainer.containers._limits import Limits
 from pycontainer.containers._logs import LogLine
 from pycontainer.containers._mount import Mount
+from pycontainer.containers._names import Names
 from pycontainer.containers._process import Completed, Process
 from pycontainer.containers._processes import NetworkUsage, ProcessInfo, Usage
 from pycontainer.containers._run import run
+from pycontainer.containers._security import Security
 from pycontainer.containers._volume import Volume
 
 __all__ = [
@@ -21,9 +24,11 @@ __all__ = [
     "Container",
     "ContainerFiles",
     "Details",
+    "Device",
     "Limits",
     "LogLine",
     "Mount",
+    "Names",
     "NetworkUsage",
     "Process",
     "ProcessInfo",

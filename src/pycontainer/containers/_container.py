@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from pycontainer.containers import _home
 from pycontainer.containers._changes import Change, export, list_changes
 from pycontainer.containers._commit import commit
-from pycontainer.containers._confinement import Limits, Security
 from pycontainer.containers._inside import Inside, close_descriptor
 from pycontainer.containers._life import DELETE_SECONDS, Status
+from pycontainer.containers._limits import Limits
+from pycontainer.containers._names import Names
 from pycontainer.containers._options import Options
+from pycontainer.containers._security import Security
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
 from pycontainer.errors import ContainerNotFound, ContainerStateError
@@ -71,6 +73,7 @@ class Container(Inside):
         no_new_privileges: bool = False,
         security: Security | None = None,
         limits: Limits | None = None,
+        names: Names | None = None,
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
@@ -101,6 +104,7 @@ class Container(Inside):
             no_new_privileges: Whether set-uid programs stay without effect.
             security: Further rights, or fewer; see `Security`.
             limits: Further limits; see `Limits`.
+            names: Its domain, further hosts, name servers; see `Names`.
             stdin: Whether standard input is open, for `write`.
             tty: Whether it has a terminal; includes `stdin`.
             detach: Whether it outlives this program.
@@ -138,6 +142,7 @@ class Container(Inside):
             no_new_privileges=no_new_privileges,
             security=security or Security(),
             limits=limits or Limits(),
+            names=names or Names(),
         )
         store = store or Store.default()
         with _home.prepare(store, image, args, options, name=name, detach=detach) as new:

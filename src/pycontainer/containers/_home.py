@@ -65,7 +65,7 @@ _POLL_SECONDS: Final = 0.02
 _UNDO_SECONDS: Final = 10.0
 _YOUNG_SECONDS: Final = 60.0  # a directory without a monitor may still be in the making
 _REMEMBERED_USERS: Final = 512
-_users: dict[tuple[Digest, str], ResolvedUser] = {}
+_users: dict[tuple[Digest, str, tuple[str, ...]], ResolvedUser] = {}
 _recovered: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -141,7 +141,7 @@ def prepare(
             store=store,
             directory=home,
             container_id=container_id,
-            user=_user(found, options.user, snapshot),
+            user=_user(found, options.user, options.security.groups, snapshot),
         )
         record = Record(
             container_id,
@@ -164,13 +164,15 @@ def prepare(
         raise
 
 
-def _user(image: Image, wanted: str | None, snapshot: Snapshot) -> ResolvedUser:
+def _user(
+    image: Image, wanted: str | None, groups: Sequence[str], snapshot: Snapshot
+) -> ResolvedUser:
     """Who the container runs as; remembered, since the files of an image do not change."""
     text = image.config.config.user if wanted is None else wanted
-    key = (image.id, text)
+    key = (image.id, text, tuple(groups))
     user = _users.get(key)
     if user is None:
-        user = resolve_user(text, _reader(snapshot.tree()))
+        user = resolve_user(text, _reader(snapshot.tree()), extra_groups=groups)
         if len(_users) >= _REMEMBERED_USERS:
             _users.clear()
         _users[key] = user

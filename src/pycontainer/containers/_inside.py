@@ -162,12 +162,15 @@ class Inside(Life):
             TimeoutExpired: It took too long and was killed.
         """
         state = self._state()
+        spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         process = self._another_process(
-            words(args), env=env or {}, workdir=workdir, user=user, tty=tty
+            spec.process, words(args), env=env or {}, workdir=workdir, user=user, tty=tty
         )
         started = start_process(
             process.args,
-            lambda i, o, e: execute(state, process, stdin=i, stdout=o, stderr=e),
+            lambda i, o, e: execute(
+                state, process, stdin=i, stdout=o, stderr=e, seccomp_profile=spec.seccomp
+            ),
             stdin=stdin or input is not None,
             tty=tty,
         )
@@ -182,6 +185,7 @@ class Inside(Life):
 
     def _another_process(
         self,
+        own: OciProcess,
         args: tuple[str, ...],
         *,
         env: Mapping[str, str],
@@ -192,7 +196,6 @@ class Inside(Life):
         """A process like the container's own, but for what is given here."""
         if not args:
             raise ContainerError("nothing to run: no command", remedy="give one")
-        own = RuntimeSpec.parse((self._directory / "config.json").read_bytes()).process
         values = dict(entry.partition("=")[::2] for entry in own.env)
         who = resolve_user(
             f"{own.user.uid}:{own.user.gid}" if user is None else user,
@@ -210,7 +213,14 @@ class Inside(Life):
             tty=tty,
             no_new_privileges=own.no_new_privileges,
         )
-        return evolve(process, rlimits=own.rlimits, capabilities=_same(own, who.uid))
+        return evolve(
+            process,
+            rlimits=own.rlimits,
+            capabilities=_same(own, who.uid),
+            oom_score_adj=own.oom_score_adj,
+            apparmor_profile=own.apparmor_profile,
+            selinux_label=own.selinux_label,
+        )
 
 
 def _same(own: OciProcess, uid: int) -> Capabilities:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
-from pycontainer.containers._confinement import Limits, Security
+from pycontainer.containers._limits import Limits
+from pycontainer.containers._names import Names, check_hostname
+from pycontainer.containers._security import Security
 from pycontainer.errors import ContainerError, UnsupportedFeature
 from pycontainer.oci import runtime as oci
 from pycontainer.runtime import Network, default_process, default_spec
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Options", "command_line", "words"]
 
 _CPU_PERIOD: Final = 100_000
-_HOST_FILES: Final = ("hosts", "resolv.conf", "hostname")
 
 
 @frozen(kw_only=True)
@@ -51,6 +52,7 @@ class Options:
     no_new_privileges: bool = False
     security: Security = field(factory=Security)
     limits: Limits = field(factory=Limits)
+    names: Names = field(factory=Names)
 
     def to_spec(
         self,
@@ -80,6 +82,9 @@ class Options:
                 f"network {self.network!r}", "only 'none' and 'host' are there yet"
             )
         config = image.config.config
+        self.names.check()
+        if self.hostname is not None:
+            check_hostname(self.hostname)
         hostname = self.hostname or container_id[:12]
         if self.network == "host":
             hostname = socket.gethostname()
@@ -100,13 +105,15 @@ class Options:
             hostname=hostname,
             network=self.network,
             mounts=[
-                *_host_files(directory, hostname, self.network),
+                *self.names.host_files(directory, hostname, host_network=self.network == "host"),
                 *(mount.to_oci(store) for mount in self.mounts),
             ],
             readonly=self.read_only,
             resources=self._resources(),
         )
-        return self.limits.apply(self.security.apply(spec))
+        if self.names.domainname:
+            spec = spec.evolve(domainname=self.names.domainname)
+        return self.limits.apply(self.security.apply(spec), container_id)
 
     def to_config(self, image: Image, args: Sequence[str] | str) -> ContainerConfig:
         """The image's config with what the caller wants instead, as an image of the container has it."""
@@ -183,30 +190,3 @@ def command_line(
             remedy="give one",
         )
     return line
-
-
-def _host_files(directory: Path, hostname: str, network: Network) -> list[oci.Mount]:
-    """The files that Docker puts over the image's, so that names resolve."""
-    hosts = (
-        f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{hostname}\n"
-    )
-    resolver = ""
-    if network == "host":
-        hosts = _read_host("/etc/hosts") or hosts
-        resolver = _read_host("/etc/resolv.conf")
-    contents = {"hosts": hosts, "resolv.conf": resolver, "hostname": hostname + "\n"}
-    mounts = []
-    for name in _HOST_FILES:
-        path = directory / name
-        path.write_text(contents[name])
-        path.chmod(0o644)
-        mounts.append(oci.Mount(f"/etc/{name}", "bind", str(path), ("bind", "rprivate")))
-    return mounts
-
-
-def _read_host(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return ""

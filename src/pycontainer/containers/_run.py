@@ -6,9 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from pycontainer.containers import _home
-from pycontainer.containers._confinement import Limits, Security
+from pycontainer.containers._limits import Limits
+from pycontainer.containers._names import Names
 from pycontainer.containers._options import Options
 from pycontainer.containers._process import Completed, start_process
+from pycontainer.containers._security import Security
 from pycontainer.content import Store
 from pycontainer.runtime import launch
 
@@ -43,6 +45,7 @@ def run(
     no_new_privileges: bool = False,
     security: Security | None = None,
     limits: Limits | None = None,
+    names: Names | None = None,
     tty: bool = False,
     store: Store | None = None,
     timeout: float | None = None,
@@ -72,6 +75,7 @@ def run(
         no_new_privileges: Whether set-uid programs stay without effect.
         security: Further rights, or fewer; see `Security`.
         limits: Further limits; see `Limits`.
+        names: Its domain, further hosts, name servers; see `Names`.
         tty: Whether it has a terminal; all output then is `Completed.stdout`.
         store: Where the image is; None for the default store.
         timeout: Seconds for all of it.
@@ -101,6 +105,7 @@ def run(
         no_new_privileges=no_new_privileges,
         security=security or Security(),
         limits=limits or Limits(),
+        names=names or Names(),
     )
     store = store or Store.default()
     with _home.prepare(store, image, args, options) as new:

@@ -109,6 +109,8 @@ class Process:
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     oom_score_adj: int | None = None
+    apparmor_profile: str = ""
+    selinux_label: str = ""
     extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
 
     @classmethod
@@ -132,6 +134,8 @@ class Process:
             rlimits=rlimits,
             no_new_privileges=fields.flag("noNewPrivileges"),
             oom_score_adj=fields.optional_integer("oomScoreAdj", least=-1000, most=1000),
+            apparmor_profile=fields.text("apparmorProfile"),
+            selinux_label=fields.text("selinuxLabel"),
             extra=fields.rest(),
         )
 
@@ -147,5 +151,7 @@ class Process:
             "rlimits": [limit.to_json() for limit in self.rlimits] or None,
             "noNewPrivileges": self.no_new_privileges,
             "oomScoreAdj": self.oom_score_adj,
+            "apparmorProfile": self.apparmor_profile or None,
+            "selinuxLabel": self.selinux_label or None,
         }
         return merge(known, self.extra)

@@ -64,15 +64,23 @@ class Resources:
     cpuset: str = ""
     pids: int | None = None
     devices: tuple[DeviceRule, ...] = ()
+    memory_reservation: int | None = None
+    swappiness: int | None = None
+    disable_oom_killer: bool = False
+    cpuset_mems: str = ""
+    block_io_weight: int | None = None
     memory_extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
     cpu_extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
+    block_io_extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
     extra: Mapping[str, object] = field(factory=dict, converter=frozen_members, hash=False)
 
     @classmethod
     def from_json(cls, value: object, path: str = "") -> Resources:
         """Read them, or raise `SpecError`."""
         fields = Fields(value, path)
-        memory, cpu, pids = (fields.child(name) for name in ("memory", "cpu", "pids"))
+        memory, cpu, pids, block_io = (
+            fields.child(name) for name in ("memory", "cpu", "pids", "blockIO")
+        )
         return cls(
             memory=memory.optional_integer("limit"),
             memory_swap=memory.optional_integer("swap"),
@@ -82,25 +90,39 @@ class Resources:
             cpuset=cpu.text("cpus"),
             pids=pids.optional_integer("limit"),
             devices=fields.each("devices", DeviceRule.from_json),
+            memory_reservation=memory.optional_integer("reservation"),
+            swappiness=memory.optional_integer("swappiness", least=0, most=100),
+            disable_oom_killer=memory.flag("disableOOMKiller"),
+            cpuset_mems=cpu.text("mems"),
+            block_io_weight=block_io.optional_integer("weight", least=10, most=1000),
             memory_extra=memory.rest(),
             cpu_extra=cpu.rest(),
+            block_io_extra=block_io.rest(),
             extra=fields.rest(),
         )
 
     def to_json(self) -> Json:
         """The limits as plain values."""
-        memory = {"limit": self.memory, "swap": self.memory_swap}
+        memory = {
+            "limit": self.memory,
+            "reservation": self.memory_reservation,
+            "swap": self.memory_swap,
+            "swappiness": self.swappiness,
+            "disableOOMKiller": self.disable_oom_killer or None,
+        }
         cpu = {
             "shares": self.cpu_shares,
             "quota": self.cpu_quota,
             "period": self.cpu_period,
             "cpus": self.cpuset or None,
+            "mems": self.cpuset_mems or None,
         }
         known = {
             "devices": [rule.to_json() for rule in self.devices] or None,
             "memory": merge(memory, self.memory_extra) or None,
             "cpu": merge(cpu, self.cpu_extra) or None,
             "pids": None if self.pids is None else {"limit": self.pids},
+            "blockIO": merge({"weight": self.block_io_weight}, self.block_io_extra) or None,
         }
         return merge(known, self.extra)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime.launcher import Running, execute, launch, warm_up
     from pycontainer.runtime.reach import socket_inside
     from pycontainer.runtime.recovery import finish
+    from pycontainer.runtime.seccomp import parse_profile
     from pycontainer.runtime.state import (
         Exit,
         State,
@@ -42,6 +43,7 @@ __all__ = [
     "launch",
     "mounted_view",
     "open_control",
+    "parse_profile",
     "read_exit",
     "read_state",
     "request_deletion",
@@ -68,6 +70,7 @@ _HOMES = {
     "launch": "launcher",
     "mounted_view": "view",
     "open_control": "state",
+    "parse_profile": "seccomp",
     "read_exit": "state",
     "read_state": "state",
     "request_deletion": "state",

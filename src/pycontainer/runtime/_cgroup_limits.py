@@ -28,16 +28,43 @@ class Write:
 
 @frozen
 class Limit:
-    """What one controller is asked for: the same in the files of v1 and of v2."""
+    """What one controller is asked for: the same in the files of v1 and of v2.
+
+    Attributes:
+        feature: What the limit is called in errors.
+        controller: The controller's name in v1.
+        v1: Files of the v1 controller to write.
+        v2: Files of the v2 controller to write; empty where it has none for this.
+        v2_controller: The controller's name in v2, where that is another.
+    """
 
     feature: str
     controller: str
     v1: tuple[Write, ...]
     v2: tuple[Write, ...]
+    v2_controller: str = ""
+
+    @property
+    def in_v2(self) -> str:
+        """The controller's name in v2."""
+        return self.v2_controller or self.controller
 
 
 def limits(resources: Resources) -> list[Limit]:
-    made = (_memory(resources), _cpu(resources), _cpuset(resources), _pids(resources))
+    """What the controllers are asked for.
+
+    Raises:
+        SpecError: The limits contradict each other.
+    """
+    made = (
+        _memory(resources),
+        _memory_reservation(resources),
+        *_v1_memory(resources),
+        _cpu(resources),
+        _cpuset(resources),
+        _pids(resources),
+        _block_io(resources),
+    )
     return [limit for limit in made if limit is not None]
 
 
@@ -70,9 +97,36 @@ def _memory(resources: Resources) -> Limit | None:
     )
 
 
+def _memory_reservation(resources: Resources) -> Limit | None:
+    reserved = resources.memory_reservation
+    if reserved is None or reserved <= 0:
+        return None
+    return Limit(
+        "a memory reservation",
+        "memory",
+        (Write("memory.soft_limit_in_bytes", str(reserved)),),
+        (Write("memory.low", str(reserved)),),
+    )
+
+
+def _v1_memory(resources: Resources) -> list[Limit]:
+    """What only the v1 controller can do."""
+    made = []
+    if resources.swappiness is not None:
+        write = Write("memory.swappiness", str(resources.swappiness))
+        made.append(Limit("a swappiness of its own", "memory", (write,), ()))
+    if resources.disable_oom_killer:
+        write = Write("memory.oom_control", "1")
+        made.append(Limit("waiting for memory in place of the OOM killer", "memory", (write,), ()))
+    return made
+
+
 def _cpu(resources: Resources) -> Limit | None:
     v1, v2 = list[Write](), list[Write]()
     quota, period = resources.cpu_quota, resources.cpu_period or _PERIOD
+    if resources.cpu_period and (quota is None or quota <= 0):
+        v1.append(Write("cpu.cfs_period_us", str(period)))
+        v2.append(Write("cpu.max", f"max {period}"))
     if quota is not None and quota > 0:
         v1 += [Write("cpu.cfs_period_us", str(period)), Write("cpu.cfs_quota_us", str(quota))]
         v2.append(Write("cpu.max", f"{quota} {period}"))
@@ -93,10 +147,9 @@ def _weight(shares: int) -> int:
 
 
 def _cpuset(resources: Resources) -> Limit | None:
-    if not resources.cpuset:
-        return None
-    writes = (Write("cpuset.cpus", resources.cpuset),)
-    return Limit("a set of CPUs", "cpuset", writes, writes)
+    wanted = {"cpuset.cpus": resources.cpuset, "cpuset.mems": resources.cpuset_mems}
+    writes = tuple(Write(name, value) for name, value in wanted.items() if value)
+    return Limit("a set of CPUs", "cpuset", writes, writes) if writes else None
 
 
 def _pids(resources: Resources) -> Limit | None:
@@ -104,3 +157,14 @@ def _pids(resources: Resources) -> Limit | None:
         return None
     writes = (Write("pids.max", str(resources.pids)),)
     return Limit("a limit of processes", "pids", writes, writes)
+
+
+def _block_io(resources: Resources) -> Limit | None:
+    """The weight of the bfq scheduler, the one that is left of those which had weights."""
+    weight = resources.block_io_weight
+    if not weight:
+        return None
+    writes = (Write("blkio.bfq.weight", str(weight)),)
+    return Limit(
+        "a weight of block I/O", "blkio", writes, (Write("io.bfq.weight", str(weight)),), "io"
+    )

@@ -187,6 +187,13 @@ def _place_v2(draft: _Draft, found: Hierarchies, wanted: Sequence[Limit]) -> Non
         if wanted:
             raise _undelegated(wanted[0], found.v2)
         return
+    for limit in wanted:
+        if not limit.v2:
+            raise UnsupportedFeature(
+                limit.feature,
+                f"only control groups v1 have it, and the controller {limit.controller} is in v2 here",
+                remedy="leave it out",
+            )
     enabled = _enable(draft, found, base, wanted)
     draft.v2 = draft.freezer = draft.add(base)
     draft.writes += enabled
@@ -202,9 +209,9 @@ def _enable(draft: _Draft, found: Hierarchies, base: str, wanted: Sequence[Limit
         return []
     available = _words(f"{base}/cgroup.controllers")
     for limit in wanted:
-        if limit.controller not in available:
+        if limit.in_v2 not in available:
             raise _not_handed_down(limit, found, base)
-    names = list(dict.fromkeys(limit.controller for limit in wanted))
+    names = list(dict.fromkeys(limit.in_v2 for limit in wanted))
     missing = [name for name in names if name not in _words(f"{base}/cgroup.subtree_control")]
     if missing and _is_occupied(base):
         raise UnsupportedFeature(
@@ -313,12 +320,12 @@ def _missing(limit: Limit, found: Hierarchies) -> UnsupportedFeature:
 
 
 def _not_handed_down(limit: Limit, found: Hierarchies, base: str) -> UnsupportedFeature:
-    if limit.controller not in found.v2_controllers:
+    if limit.in_v2 not in found.v2_controllers:
         return _missing(limit, found)
     return UnsupportedFeature(
         limit.feature,
-        f"the controller {limit.controller} is not delegated to the control group {base}",
-        remedy=f"have root put `[Service]` and `Delegate={limit.controller}` with the others into a "
+        f"the controller {limit.in_v2} is not delegated to the control group {base}",
+        remedy=f"have root put `[Service]` and `Delegate={limit.in_v2}` with the others into a "
         "drop-in of user@.service, and log in again; or run the program as root",
     )
 

@@ -178,17 +178,16 @@ def launch(
     log: bool = False,
     detach: bool = False,
     remove: bool = True,
-    profile: seccomp.Profile | None = None,
-    confined: bool = True,
     timeout: float | None = None,
 ) -> Running:
     """Start a container.
 
     Args:
-        spec: What it is.
+        spec: What it is. Where its ``linux.seccomp`` is left out, Docker's default filter is used.
         rootfs: How its root file system is mounted.
         directory: A directory of its own, on which its monitor keeps state, log and lock.
-        name: Of its control group; unique on this machine.
+        name: Of its control group unless the document has ``linux.cgroupsPath``; unique on this
+            machine.
         stdin: Descriptor for its standard input; None is ``/dev/null``. The caller's to close.
         stdout: Likewise, unless `log`.
         stderr: Likewise, unless `log`.
@@ -196,8 +195,6 @@ def launch(
         detach: Whether it outlives this program.
         remove: Whether `directory` goes with the container's end, also by itself. An attached
             container's goes in any case when this program ends.
-        profile: System call filter; None for Docker's default.
-        confined: Whether there is a filter at all.
         timeout: Seconds to wait for the start.
 
     Raises:
@@ -208,11 +205,14 @@ def launch(
         UnsupportedFeature: The kernel or this user's rights lack something.
         TimeoutExpired: The start took too long; it was undone.
     """
-    group = cgroups.plan(name, spec.resources, hierarchies=_hierarchies(os.getpid()))
-    program = None
-    if confined:
-        capabilities = frozenset(spec.process.capabilities.bounding)
-        program = seccomp.compile_profile(profile or seccomp.default_profile(), capabilities)
+    parent, _, group_name = spec.cgroups_path.strip("/").rpartition("/")
+    group = cgroups.plan(
+        group_name or name,
+        spec.resources,
+        hierarchies=_hierarchies(os.getpid()),
+        parent=parent or "pycontainer",
+    )
+    program = seccomp.compile_filter_of(spec.seccomp, spec.process.capabilities.bounding)
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
     plan.update(log=log, detach=detach, remove=remove)
@@ -236,21 +236,17 @@ def execute(
     stdout: int | None = None,
     stderr: int | None = None,
     detach: bool = False,
-    profile: seccomp.Profile | None = None,
-    confined: bool = True,
+    seccomp_profile: Mapping[str, object] | None = None,
     timeout: float | None = None,
 ) -> Running:
     """Run a command in a container that runs.
 
-    Arguments and errors as for `launch`.
+    Arguments and errors as for `launch`; `seccomp_profile` is the container's ``linux.seccomp``.
 
     Raises:
         ContainerStateError: The container has ended.
     """
-    program = None
-    if confined:
-        capabilities = frozenset(process.capabilities.bounding)
-        program = seccomp.compile_profile(profile or seccomp.default_profile(), capabilities)
+    program = seccomp.compile_filter_of(seccomp_profile, process.capabilities.bounding)
     kinds = [kind for kind in _ENTERED if kind in state.namespaces]
     plan: dict[str, Any] = {
         "operation": "exec",
@@ -335,5 +331,11 @@ def _start_error(step: str, code: int, text: str, command: str) -> Exception:
             f"the step {step!r} for {who}",
             text,
             remedy="`python -m pycontainer doctor` tells what this machine refuses",
+        )
+    if code == errno.ENOENT and step == "create the control group":
+        return UnsupportedFeature(
+            "a limit that was asked for",
+            f"this kernel's controller has no such file: {text}",
+            remedy="leave the limit out",
         )
     return StartError(f"the container did not start: cannot {step}: {text}", step=step)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pycontainer.oci.runtime import Device, Mount, Process, RuntimeSpec
     from pycontainer.runtime.cgroups import CgroupPlan
+    from pycontainer.runtime.seccomp import Filter
     from pycontainer.snapshots import RootfsPlan
 
 __all__ = ["boot_id", "compile_plan", "compile_process", "compile_view"]
@@ -49,7 +50,7 @@ def compile_plan(
     directory: Path,
     *,
     cgroup: CgroupPlan,
-    seccomp: bytes | None,
+    seccomp: Filter | None,
 ) -> Plan:
     """Make a container's plan.
 
@@ -83,7 +84,7 @@ def compile_plan(
             for entry in (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
             if entry is not None
         ],
-        "devices": [_compile_device(device) for device in spec.devices],
+        "devices": _compile_devices(spec.devices),
         "bind_devices": rootless,
         "links": [list(link) for link in docker.DEVICE_LINKS],
         "loopback": "network" in kinds,
@@ -118,7 +119,7 @@ def compile_view(rootfs: RootfsPlan, directory: Path, mounts: Sequence[Mount]) -
     }
 
 
-def compile_process(process: Process, seccomp: bytes | None) -> Plan:
+def compile_process(process: Process, seccomp: Filter | None) -> Plan:
     """Make the part of a plan that is one process; also what an exec sends.
 
     Raises:
@@ -154,7 +155,9 @@ def compile_process(process: Process, seccomp: bytes | None) -> Plan:
         "rlimits": [[_limit(r.type), _value(r.soft), _value(r.hard)] for r in process.rlimits],
         "no_new_privileges": process.no_new_privileges,
         "oom_score_adj": process.oom_score_adj,
-        "seccomp": seccomp,
+        "seccomp": seccomp.program if seccomp is not None else None,
+        "seccomp_flags": seccomp.flags if seccomp is not None else 0,
+        **_security_modules(process),
     }
 
 
@@ -168,6 +171,40 @@ def _limit(name: str) -> int:
 def _value(limit: int) -> int:
     """The document writes "no limit" as the largest unsigned number."""
     return resource.RLIM_INFINITY if limit >= 1 << 63 else limit
+
+
+def _security_modules(process: Process) -> Plan:
+    """What to ask of AppArmor and SELinux at execve(2): the file to write to, and the text.
+
+    Raises:
+        UnsupportedFeature: The kernel does not have the module.
+    """
+    profile, label = process.apparmor_profile, process.selinux_label
+    if profile and _module_text("/sys/module/apparmor/parameters/enabled") != "Y":
+        raise UnsupportedFeature(
+            f"the AppArmor profile {profile!r}",
+            "this kernel runs without AppArmor",
+            remedy="leave the profile out, or boot with apparmor=1 security=apparmor",
+        )
+    if label and not Path("/sys/fs/selinux/enforce").exists():
+        raise UnsupportedFeature(
+            f"the SELinux label {label!r}",
+            "this kernel runs without SELinux",
+            remedy="leave the label out, or boot with SELinux",
+        )
+    return {"apparmor": f"exec {profile}" if profile else "", "selinux": label}
+
+
+def _module_text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _compile_devices(devices: Sequence[Device]) -> list[Plan]:
+    """Each path once: a later device stands in the place of an earlier one."""
+    return list({device.path: _compile_device(device) for device in devices}.values())
 
 
 def _compile_device(device: Device) -> Plan:
@@ -204,7 +241,12 @@ def _compile_mount(entry: Mount, groups: CgroupMounts, *, rootless: bool) -> Pla
         if not groups:
             return None
         wire = [[name, kind, list(flags)] for name, kind, flags in groups]
-        return {"kind": "cgroup", "target": entry.destination, "groups": wire}
+        return {
+            "kind": "cgroup",
+            "target": entry.destination,
+            "groups": wire,
+            "attributes": attributes & mount.RDONLY,
+        }
     if entry.type == "devpts" and rootless:
         options = [(key, value) for key, value in options if key != "gid"]  # not a mapped group
     if entry.type == "tmpfs":

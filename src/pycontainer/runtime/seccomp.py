@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pycontainer.errors import SpecError
 from pycontainer.runtime import _seccomp_profile as docker
@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Condition",
+    "Filter",
     "Profile",
     "Rule",
+    "compile_filter_of",
     "compile_profile",
     "default_profile",
     "load_profile",
@@ -87,6 +89,36 @@ _FLAGS = {
 }
 _LARGEST_ERRNO = 4095
 _ENOSYS = 38
+
+
+class Filter(NamedTuple):
+    """A compiled profile: the program and the ``SECCOMP_FILTER_FLAG_*`` bits to install it with."""
+
+    program: bytes
+    flags: int = 0
+
+
+def compile_filter_of(
+    document: Mapping[str, object] | None, capabilities: Collection[str]
+) -> Filter | None:
+    """Make the filter that a runtime-spec document asks for by ``linux.seccomp``.
+
+    Args:
+        document: That object; without one the filter is Docker's default.
+        capabilities: The capabilities of the container's bounding set.
+
+    Returns:
+        The filter; None where all calls are allowed, so that none is needed.
+
+    Raises:
+        SpecError: It is not a profile, or too long.
+    """
+    if document is None:
+        return Filter(compile_profile(default_profile(), capabilities))
+    profile = parse_profile(document, "linux.seccomp")
+    if profile.default == ALLOW and not profile.rules:
+        return None
+    return Filter(compile_profile(profile, capabilities), profile.flags)
 
 
 def compile_profile(
@@ -305,9 +337,9 @@ def _list(holder: Mapping[str, Any], key: str, at: str) -> list[Any]:
     value = holder.get(key)
     if value is None:
         return []
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise SpecError(f"a list is expected, not {value!r:.40}", path=at + key)
-    return value
+    return list(value)
 
 
 def _texts(holder: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:

@@ -193,10 +193,11 @@ class _Setup:
         self._attach(tree, str(target), directory=directory)
 
     def _mount_cgroups(self, entry: dict[str, object]) -> None:
-        """Show the container its own control groups, read-only."""
-        groups, target = entry["groups"], str(entry["target"])
+        """Show the container its own control groups."""
+        groups, target, attributes = entry["groups"], str(entry["target"]), entry["attributes"]
         assert isinstance(groups, list)
-        readonly = _NO_NEW_FILES | mount.RDONLY
+        assert isinstance(attributes, int)
+        readonly = _NO_NEW_FILES | attributes
         if groups == [["", "cgroup2", []]]:
             self._attach(mount.filesystem("cgroup2", readonly), target, directory=True)
             return
@@ -220,17 +221,20 @@ class _Setup:
         devices, links = self.plan["devices"], self.plan["links"]
         assert isinstance(devices, list)
         assert isinstance(links, list)
+        places: dict[str, int] = {}
         for device in devices:
             path = device["path"].lstrip("/")
+            self.step = f"make the device /{path}"
             if self.plan["bind_devices"]:  # mknod(2) is not for a user namespace
                 tree = mount.bind("/" + path, recursive=False)
                 self._attach(tree, path, directory=False)
                 continue
-            number = os.makedev(device["major"], device["minor"])
-            os.mknod(path, device["type"] | device["mode"], number)
-            os.chmod(path, device["mode"])
-            if device["uid"] or device["gid"]:
-                os.chown(path, device["uid"], device["gid"])
+            above, name = os.path.split(path)
+            if above not in places:
+                places[above] = make_target(self.root, above, directory=True)
+            _make_node(places[above], name, device)
+        for place in places.values():
+            os.close(place)
         for target, path in links:
             os.symlink(target, path.lstrip("/"))
 
@@ -292,6 +296,14 @@ class _Setup:
             process.set_hostname(name, domain)
 
 
+def _make_node(place: int, name: str, device: dict[str, int]) -> None:
+    number = os.makedev(device["major"], device["minor"])
+    os.mknod(name, device["type"] | device["mode"], number, dir_fd=place)
+    os.chmod(name, device["mode"], dir_fd=place)
+    if device["uid"] or device["gid"]:
+        os.chown(name, device["uid"], device["gid"], dir_fd=place)
+
+
 def _strings(value: object) -> list[str]:
     assert isinstance(value, list)
     return value
@@ -304,14 +316,16 @@ def apply_process(spec: Plan) -> None:
     no_new_privs is set, so both come before the change of identity takes them away.
     """
     _set_limits(spec)
-    cwd, filters = str(spec["cwd"]), spec["seccomp"]
+    cwd, filters, flags = str(spec["cwd"]), spec["seccomp"], spec["seccomp_flags"]
     os.makedirs(cwd, exist_ok=True)
+    _label(spec)
     capabilities = spec["capabilities"]
     assert isinstance(capabilities, dict)
     assert filters is None or isinstance(filters, bytes)
+    assert isinstance(flags, int)
     capability.drop_bounding(capabilities["bounding"])
     if filters and not spec["no_new_privileges"]:
-        seccomp.install_filter(filters)
+        seccomp.install_filter(filters, flags)
     uid, gid, groups = spec["uid"], spec["gid"], spec["groups"]
     assert isinstance(uid, int)
     assert isinstance(gid, int)
@@ -329,9 +343,18 @@ def apply_process(spec: Plan) -> None:
     if spec["no_new_privileges"]:
         process.set_no_new_privileges()
         if filters:
-            seccomp.install_filter(filters)
+            seccomp.install_filter(filters, flags)
     os.chdir(cwd)
     _reset_signals()
+
+
+def _label(spec: Plan) -> None:
+    """Have the kernel's security modules confine what execve(2) starts."""
+    if spec["apparmor"]:
+        name = "apparmor/exec" if os.path.isdir("/proc/self/attr/apparmor") else "exec"
+        files.write_to(f"/proc/self/attr/{name}", str(spec["apparmor"]))
+    if spec["selinux"]:
+        files.write_to("/proc/self/attr/exec", str(spec["selinux"]))
 
 
 def _own_streams(uid: int) -> None:

@@ -1,0 +1,150 @@
+"""What a container is called, and by what names it finds others: hosts, resolv.conf, hostname."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from attrs import field, frozen
+
+from pycontainer.errors import ContainerError
+from pycontainer.oci.runtime import Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["Names", "check_hostname"]
+
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?")
+_OPTION: Final = re.compile(r"[a-z][a-z0-9-]*(:[0-9]+)?")
+_MOST_OF_UTS: Final = 64  # __NEW_UTS_LEN: longer names are refused by sethostname(2)
+_LOCAL: Final = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+@frozen(kw_only=True)
+class Names:
+    """Names in a container: its domain, and how it finds others.
+
+    Attributes:
+        domainname: The NIS domain of its host, as domainname(1) shows it.
+        extra_hosts: Addresses by host name, for its ``/etc/hosts``.
+        dns: Addresses of name servers, in place of the host's.
+        dns_search: Domains to look host names up in, in place of the host's; ``["."]`` for none.
+        dns_options: Options of the resolver, such as ``ndots:2`` (resolv.conf(5)), in place of the
+            host's.
+    """
+
+    domainname: str = ""
+    extra_hosts: Mapping[str, str] = field(factory=dict)
+    dns: Sequence[str] = ()
+    dns_search: Sequence[str] = ()
+    dns_options: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Refuse what is no name, address or option.
+
+        Raises:
+            ContainerError: Something is none.
+        """
+        if self.domainname:
+            check_hostname(self.domainname, "domainname")
+        for name, address in self.extra_hosts.items():
+            if not _HOST_NAME.fullmatch(name):
+                raise ContainerError(f"extra_hosts: {name!r} is no name of a host")
+            _check_address(address, f"extra_hosts: {name}")
+        for address in self.dns:
+            _check_address(address, "dns")
+        for domain in self.dns_search:
+            if domain != "." and not _HOST_NAME.fullmatch(domain.strip(".")):
+                raise ContainerError(f"dns_search: {domain!r} is no domain")
+        for option in self.dns_options:
+            if not _OPTION.fullmatch(option):
+                raise ContainerError(
+                    f"dns_options: {option!r} is no option of the resolver",
+                    remedy="write it as resolv.conf(5) does, such as 'ndots:2'",
+                )
+
+    def host_files(self, directory: Path, hostname: str, *, host_network: bool) -> list[Mount]:
+        """Write the files that are mounted over the image's, so that names resolve.
+
+        Args:
+            directory: The container's own.
+            hostname: Its name.
+            host_network: Whether it shares the host's network, and so its names.
+        """
+        hosts = f"{_LOCAL}127.0.0.1\t{self._full_name(hostname)}\n"
+        resolver = ""
+        if host_network:
+            hosts = _read_host("/etc/hosts") or hosts
+            resolver = _read_host("/etc/resolv.conf")
+        hosts += "".join(f"{address}\t{name}\n" for name, address in self.extra_hosts.items())
+        contents = {
+            "hosts": hosts,
+            "resolv.conf": self.resolver(resolver),
+            "hostname": hostname + "\n",
+        }
+        mounts = []
+        for name, content in contents.items():
+            path = directory / name
+            path.write_text(content)
+            path.chmod(0o644)
+            mounts.append(Mount(f"/etc/{name}", "bind", str(path), ("bind", "rprivate")))
+        return mounts
+
+    def resolver(self, text: str) -> str:
+        """A resolv.conf with what is given here in place of what it says."""
+        if not (self.dns or self.dns_search or self.dns_options):
+            return text
+        replaced = {
+            "nameserver": [f"nameserver {address}" for address in self.dns],
+            "search": [f"search {' '.join(d for d in self.dns_search if d != '.')}".rstrip()],
+            "options": [f"options {' '.join(self.dns_options)}"],
+        }
+        given = {"nameserver": self.dns, "search": self.dns_search, "options": self.dns_options}
+        lines = []
+        for kind, new in replaced.items():
+            old = [line for line in text.splitlines() if _keyword(line) == kind]
+            lines += [line for line in new if line != kind] if given[kind] else old
+        return "".join(line + "\n" for line in lines)
+
+    def _full_name(self, hostname: str) -> str:
+        if not self.domainname or "." in hostname:
+            return hostname
+        return f"{hostname}.{self.domainname} {hostname}"
+
+
+def check_hostname(name: str, option: str = "hostname") -> None:
+    """Refuse what the kernel or the files would not take.
+
+    Raises:
+        ContainerError: It is no name, or too long.
+    """
+    if not _HOST_NAME.fullmatch(name) or len(name) > _MOST_OF_UTS:
+        raise ContainerError(
+            f"{option}={name!r} is no name of a host",
+            remedy=f"use at most {_MOST_OF_UTS} letters, digits, '-', '_' and '.'",
+        )
+
+
+def _keyword(line: str) -> str:
+    words = line.split()
+    word = words[0] if words else ""
+    return "search" if word == "domain" else word
+
+
+def _check_address(text: str, what: str) -> None:
+    import ipaddress  # three milliseconds, which containers without addresses need not wait for
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ContainerError(f"{what}: {text!r} is no IP address") from error
+
+
+def _read_host(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
