@@ -366,6 +366,55 @@ def test_a_killed_build_leaves_only_what_is_collected(
     assert titles(events, VertexCached) == ["RUN echo 1 > /one"]
 
 
+@pytest.fixture
+def many_steps(tmp_path: Path) -> Path:
+    path = tmp_path / "steps.py"
+    path.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            from pycontainer.build import Builder
+            from pycontainer.content import Store
+
+            with Store.open(sys.argv[1]) as store:
+                builder = Builder("busybox")
+                for i in range(6):
+                    builder = builder.run(f"mkdir /d{i}; echo {i} > /d{i}/f; date > /when")
+                image = builder.build(store=store, progress=lambda e: print("event", flush=True))
+                print(image.digest)
+            """
+        )
+    )
+    return path
+
+
+def test_builds_killed_anywhere_leave_a_cache_to_go_on_from(
+    base: Image, store: Store, many_steps: Path
+) -> None:
+    command = [sys.executable, str(many_steps), str(store.path)]
+    for lines in (2, 3, 5, 9, 12):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(lines):
+                process.stdout.readline()
+            time.sleep(lines % 3 * 0.004)
+            process.send_signal(signal.SIGKILL)
+        assert str(store.path) not in Path("/proc/self/mountinfo").read_text()
+    before = len(BuildCache(store).entries())
+    assert before >= 3  # beside the base's
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert len(BuildCache(store).entries()) == 7
+    store.collect()
+    deadline = time.monotonic() + 10
+    while list((store.path / "tmp").iterdir()):  # until the monitors of killed builds have gone
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        store.collect()
+    image = Image.get(done.stdout.split()[-1], store=store)
+    assert contents_of(image)["d5/f"] == b"5\n"
+    assert list((store.path / "build").iterdir()) == []
+
+
 def test_builds_in_threads_share_a_store(base: Image) -> None:
     images: list[Image] = []
     builder = Builder(base).run("echo 1 > /x").run("echo 2 > /y")

@@ -288,6 +288,78 @@ def test_a_cancelled_build_does_not_begin_waiting() -> None:
         pass
 
 
+# --- builds beside each other --------------------------------------------------------------------
+
+
+def in_threads(*work: Callable[[], object]) -> None:
+    threads = [threading.Thread(target=each) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_two_builds_of_the_same_do_the_work_once(store: Store) -> None:
+    begun = threading.Event()
+    done: list[str] = []
+    events: list[Event] = []
+
+    def slowly(work: Work) -> None:
+        begun.set()
+        time.sleep(0.1)
+        done.append("a")
+
+    def first() -> None:
+        solve(store, write("a", action=slowly))
+
+    def second() -> None:
+        assert begun.wait(20)
+        with Store.open(store.path) as own:  # as another process would
+            solve(own, write("a", action=slowly), events.append)
+
+    in_threads(first, second)
+    assert done == ["a"]
+    assert [event.title for event in events if isinstance(event, VertexCached)] == ["WRITE a"]
+    assert list((store.path / "build").iterdir()) == []
+
+
+def test_who_waits_for_a_build_that_fails_tries_too(store: Store) -> None:
+    begun = threading.Event()
+    done: list[str] = []
+
+    def fail(work: Work) -> None:
+        begun.set()
+        time.sleep(0.05)
+        raise BuildError("no luck")
+
+    def first() -> None:
+        with pytest.raises(BuildError, match="no luck"):
+            solve(store, write("a", action=fail))
+
+    def second() -> None:
+        assert begun.wait(20)
+        solve(store, write("a", action=lambda work: done.append("a")))
+
+    in_threads(first, second)
+    assert done == ["a"]
+
+
+def test_waiting_for_another_build_ends_when_time_is_up(store: Store) -> None:
+    begun, enough = threading.Event(), threading.Event()
+
+    def hold(work: Work) -> None:
+        begun.set()
+        assert enough.wait(20)
+
+    def second() -> None:
+        assert begun.wait(20)
+        with pytest.raises(TimeoutExpired):
+            solve(store, write("a"), timeout=0.05)
+        enough.set()
+
+    in_threads(lambda: solve(store, write("a", action=hold)), second)
+
+
 # --- the cache -----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from archives import archive, file
-from pycontainer.content import Store
+from pycontainer.content import Store, exclusive
 from pycontainer.errors import (
     BlobNotFound,
     DigestMismatch,
@@ -23,7 +23,6 @@ from pycontainer.errors import (
 from pycontainer.layers import Entry, Kind
 from pycontainer.oci import Descriptor, Digest, media_types
 from pycontainer.snapshots import add_layer, ensure_layer, has_layer, layer_path
-from pycontainer.snapshots._lock import exclusive
 from stacks import packed
 
 

@@ -15,12 +15,14 @@ import attrs
 from pycontainer.build._cache import BuildCache, cache_key
 from pycontainer.build._events import VertexCached, VertexFinished, VertexLog, VertexStarted
 from pycontainer.build._graph import Source, State, Vertex, depth_first
+from pycontainer.content import exclusive
 from pycontainer.errors import TimeoutExpired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    from pycontainer.build._cache import CacheEntry
     from pycontainer.build._events import Event, Progress
     from pycontainer.build._graph import Layer, Result, Task
     from pycontainer.build._work import Work
@@ -111,20 +113,39 @@ class Solver:
 
     def _layer(self, vertex: Vertex, task: Task) -> Layer | None:
         """The task's layer, from the cache or by execution."""
-        work, title = self._work, vertex.title
         missed: list[Digest] = []
         for material in task.cache_keys():
             kind = type(vertex.operation).__name__
-            key = cache_key(kind, work.epoch, work.compression.value, material)
-            found = self._cache.lookup(key) if self._use_cache else None
+            key = cache_key(kind, self._work.epoch, self._work.compression.value, material)
+            found = self._lookup(vertex, [key], missed)
             if found is not None:
-                self._cache.record(missed, title, found.layer)
-                self._tell(VertexCached(vertex.digest, title))
                 return found.layer
             missed.append(key)
-        work.cancellation.check()
+        if not self._use_cache:
+            return self._execute(vertex, task, missed)
+        # Whoever makes the same at the same time, in this process or another, shares the last key.
+        lock = self._work.store.directory("build") / f".{missed[-1].hex}.lock"
+        with exclusive(lock, waiting=self._work.cancellation.check):
+            found = self._lookup(vertex, missed, missed)
+            return self._execute(vertex, task, missed) if found is None else found.layer
+
+    def _lookup(
+        self, vertex: Vertex, keys: Sequence[Digest], missed: Sequence[Digest]
+    ) -> CacheEntry | None:
+        """What the cache has for the first key that it knows; the missed ones are taught that."""
+        if not self._use_cache:
+            return None
+        found = next(filter(None, map(self._cache.lookup, keys)), None)
+        if found is not None:
+            others = [key for key in missed if key != found.key]
+            self._cache.record(others, vertex.title, found.layer)
+            self._tell(VertexCached(vertex.digest, vertex.title))
+        return found
+
+    def _execute(self, vertex: Vertex, task: Task, keys: Sequence[Digest]) -> Layer | None:
+        self._work.cancellation.check()
         layer = task.execute()
-        self._cache.record(missed, title, layer)
+        self._cache.record(keys, vertex.title, layer)
         return layer
 
     def _log(self, vertex: Vertex, stream: Literal["stdout", "stderr"], text: str) -> None:

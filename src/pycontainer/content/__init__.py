@@ -6,6 +6,7 @@ from pycontainer._linux.tree import remove_tree
 from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected
 from pycontainer.content._database import Database, Schema
+from pycontainer.content._exclusive import exclusive
 from pycontainer.content._graph import Node, Root
 from pycontainer.content._home import Snapshotter
 from pycontainer.content._leases import Lease
@@ -27,5 +28,6 @@ __all__ = [
     "Store",
     "StoreBlobs",
     "VerifiedReader",
+    "exclusive",
     "remove_tree",
 ]

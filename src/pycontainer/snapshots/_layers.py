@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from pycontainer._linux.erofs import SUFFIX
+from pycontainer.content import exclusive
 from pycontainer.errors import LayerError
 from pycontainer.layers import index, indexed_tar, unpack
 from pycontainer.oci import Compression
 from pycontainer.snapshots._erofs import check, erofs_refusal, is_chosen
-from pycontainer.snapshots._lock import exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
