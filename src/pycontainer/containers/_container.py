@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from pycontainer.containers import _home
 from pycontainer.containers._changes import Change, export, list_changes
 from pycontainer.containers._commit import commit
-from pycontainer.containers._inside import Inside, close_descriptor
+from pycontainer.containers._inside import close_descriptor
 from pycontainer.containers._life import DELETE_SECONDS, Status
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
 from pycontainer.containers._options import Options
 from pycontainer.containers._security import Security
+from pycontainer.containers._startable import ClassOrInstance, Startable, start_of
+from pycontainer.containers._upkeep import GRACE_SECONDS, Upkeep
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
 from pycontainer.errors import ContainerNotFound, ContainerStateError
 from pycontainer.images import Image
-from pycontainer.runtime import Network, launch
+from pycontainer.runtime import Network, write_spec
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._mount import Mount
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Container"]
 
+_LIVE: Final = ("running", "paused", "restarting")
 
-class Container(Inside):
+
+class Container(Startable):
     """A container of a store, running or stopped.
 
     Started by `Container.start`; found again, from any process, by `Container.get` and
@@ -50,9 +54,8 @@ class Container(Inside):
 
     # --- making and finding ------------------------------------------------------------------
 
-    @classmethod
-    def start(
-        cls,
+    def _start_new(  # type: ignore[misc]  # bound to the class, by `start` below
+        cls: type[Container],  # noqa: N805
         image: Image | str,
         args: Sequence[str] | str = (),
         *,
@@ -77,11 +80,18 @@ class Container(Inside):
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
+        remove: bool = False,
+        stop_signal: str | None = None,
+        stop_timeout: float = GRACE_SECONDS,
+        restart: str = "no",
         ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
     ) -> Container:
         """Start a container and return once its command is executing, or it is ready.
+
+        Of a container ``c`` that was created or has ended, ``c.start(ready=..., timeout=...)`` starts
+        that one: see `start_again`.
 
         Args:
             image: The image, or its name in the store; one that is not there is pulled.
@@ -108,6 +118,12 @@ class Container(Inside):
             stdin: Whether standard input is open, for `write`.
             tty: Whether it has a terminal; includes `stdin`.
             detach: Whether it outlives this program.
+            remove: Whether it goes with its end, files and log and all.
+            stop_signal: What `stop` sends first, by name; None for the image's, else SIGTERM.
+            stop_timeout: Seconds that `stop` then waits before it kills.
+            restart: When it is started again after its end: ``no``; ``on-failure``: after another exit
+                code than 0, with ``:n`` at most so many times; ``always``; ``unless-stopped``: as
+                ``always``, but after a reboot only if nobody had stopped it.
             ready: What to wait for, such as ``pycontainer.ready.port(80)``, or a function that takes the
                 container and tells whether it is ready.
             store: Where it lives; None for the default store.
@@ -143,32 +159,106 @@ class Container(Inside):
             security=security or Security(),
             limits=limits or Limits(),
             names=names or Names(),
+            upkeep=Upkeep.of(stop_signal=stop_signal, stop_timeout=stop_timeout, restart=restart),
         )
         store = store or Store.default()
-        with _home.prepare(store, image, args, options, name=name, detach=detach) as new:
-            in_r, in_w = os.pipe() if stdin or tty else (-1, -1)
-            try:
-                running = launch(
-                    new.spec,
-                    new.rootfs,
-                    new.directory,
-                    name=new.record.id,
-                    stdin=in_r if in_r >= 0 else None,
-                    log=True,
-                    detach=detach,
-                    remove=False,
-                    timeout=timeout,
-                )
-            except BaseException:
-                close_descriptor(in_w)
-                raise
-            finally:
-                close_descriptor(in_r)
-            container = cls(store, new.record, running, in_w)
+        with _home.prepare(
+            store,
+            image,
+            args,
+            options,
+            name=name,
+            detach=detach,
+            stdin=stdin or tty,
+            remove=remove,
+        ) as new:
+            container = cls(store, new.record, *start_of(new, timeout=timeout))
             if ready is not None:
                 left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
                 container._wait_or_delete(ready, left)
             return container
+
+    start = ClassOrInstance(_start_new, Startable.start_again)
+
+    @classmethod
+    def create(
+        cls,
+        image: Image | str,
+        args: Sequence[str] | str = (),
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+        entrypoint: Sequence[str] | None = None,
+        hostname: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        mounts: Sequence[Mount] = (),
+        network: Network = "none",
+        memory: int | None = None,
+        cpus: float | None = None,
+        pids: int | None = None,
+        ulimits: Mapping[str, tuple[int, int]] | None = None,
+        read_only: bool = False,
+        no_new_privileges: bool = False,
+        security: Security | None = None,
+        limits: Limits | None = None,
+        names: Names | None = None,
+        stdin: bool = False,
+        tty: bool = False,
+        detach: bool = False,
+        remove: bool = False,
+        stop_signal: str | None = None,
+        stop_timeout: float = GRACE_SECONDS,
+        restart: str = "no",
+        store: Store | None = None,
+    ) -> Container:
+        """Make a container to be started later, by its `start`.
+
+        All is as for `start`, with the same arguments. An attached one is removed with its handle also
+        if it was never started.
+
+        Raises:
+            ImageNotFound: There is no such image, here or in its registry.
+            NameInUse: Another container has that name.
+            ContainerError: There is nothing to run, or the options do not fit the image.
+        """
+        options = Options(
+            env=env or {},
+            workdir=workdir,
+            user=user,
+            entrypoint=entrypoint,
+            hostname=hostname,
+            labels=labels or {},
+            mounts=mounts,
+            network=network,
+            memory=memory,
+            cpus=cpus,
+            pids=pids,
+            ulimits=ulimits or {},
+            read_only=read_only,
+            tty=tty,
+            no_new_privileges=no_new_privileges,
+            security=security or Security(),
+            limits=limits or Limits(),
+            names=names or Names(),
+            upkeep=Upkeep.of(stop_signal=stop_signal, stop_timeout=stop_timeout, restart=restart),
+        )
+        store = store or Store.default()
+        with _home.prepare(
+            store,
+            image,
+            args,
+            options,
+            name=name,
+            detach=detach,
+            stdin=stdin or tty,
+            remove=remove,
+            kept=True,
+        ) as new:
+            write_spec(new.spec, new.directory)
+            owned = -1 if detach else _home.own(new.directory)
+            return cls(store, new.record, owned=owned)
 
     def _wait_or_delete(self, ready: Ready, timeout: float | None) -> None:
         """Wait until it is ready; one that does not become so is not left behind."""
@@ -242,9 +332,7 @@ class Container(Inside):
             found = (c for c in found if c.exit_code == exit_code)
         if status is not None:
             return tuple(c for c in found if c.state == status)
-        return tuple(
-            c for c in found if all or exit_code is not None or c.state in ("running", "paused")
-        )
+        return tuple(c for c in found if all or exit_code is not None or c.state in _LIVE)
 
     @classmethod
     def prune(
@@ -254,7 +342,7 @@ class Container(Inside):
         until: float | None = None,
         store: Store | None = None,
     ) -> tuple[str, ...]:
-        """Remove the detached containers that have ended; give their ids.
+        """Remove the detached containers that have ended or were never started; give their ids.
 
         Attached ones go with the program that started them.
 
@@ -264,13 +352,15 @@ class Container(Inside):
             store: None for the default store.
         """
         gone = []
-        for container in cls.list(status="stopped", labels=labels, store=store):
+        made = cls.list(all=True, labels=labels, store=store)
+        for container in (c for c in made if c.state in ("created", "stopped")):
             try:
                 seen = container.inspect()
             except ContainerStateError:  # somebody else has removed it, or is just making it
                 continue
             old = until is None or seen.created_at < until
-            if seen.detached and seen.started_at is not None and old:
+            whole = seen.started_at is not None or seen.state == "created"
+            if seen.detached and whole and old:
                 container.delete()
                 gone.append(container.id)
         return tuple(gone)
@@ -366,7 +456,7 @@ class Container(Inside):
         Raises:
             ContainerStateError: It runs, and `force` is not set.
         """
-        if not force and self.state in ("running", "paused"):
+        if not force and self.state in _LIVE:
             raise ContainerStateError(
                 f"container {self.name} runs", remedy="stop it first, or delete(force=True)"
             )
@@ -376,6 +466,7 @@ class Container(Inside):
         if self._running is not None:
             self._running.close()
         self.close_stdin()
+        self._disown()
         self._attached = False
 
     def close(self) -> None:
@@ -385,7 +476,12 @@ class Container(Inside):
         elif self._running is not None:
             self._running.close()
         self.close_stdin()
+        self._disown()
         self._running = None
+
+    def _disown(self) -> None:
+        owned, self._owned = self._owned, -1
+        close_descriptor(owned)
 
     def __enter__(self) -> Self:
         return self

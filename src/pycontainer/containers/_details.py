@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from pycontainer.containers._home import Record, read_record
+from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerStateError
 from pycontainer.oci import ContainerConfig, Digest
 from pycontainer.oci.runtime import RuntimeSpec
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pycontainer.containers._home import Record
     from pycontainer.containers._life import Status
 
 __all__ = ["Details", "look"]
@@ -40,6 +41,9 @@ class Details:
         exit_code: 128 + n after signal n; None while it runs, or if nobody saw it end.
         oom_killed: Whether the kernel killed some of it for want of memory.
         stop_signal: What `Container.stop` sends first.
+        stop_timeout: Seconds that it then waits.
+        restart: Its restart policy.
+        restart_count: How often that has started it again since somebody started it.
         log_path: The file with its output.
         config: The image's config with what the caller wanted instead.
         spec: The runtime-spec document by which it was started.
@@ -59,6 +63,9 @@ class Details:
     exit_code: int | None
     oom_killed: bool
     stop_signal: str
+    stop_timeout: float
+    restart: str
+    restart_count: int
     log_path: Path
     config: ContainerConfig
     spec: RuntimeSpec
@@ -75,6 +82,7 @@ def look(home: Path, record: Record, name: str, status: Status) -> Details:
     except FileNotFoundError as error:
         raise ContainerStateError(f"container {name} is gone, or not yet started") from error
     state, ended = read_state(home), read_exit(home)
+    upkeep = Upkeep.from_json((read_record(home) or record).upkeep)
     return Details(
         id=record.id,
         name=name,
@@ -90,6 +98,9 @@ def look(home: Path, record: Record, name: str, status: Status) -> Details:
         exit_code=ended.exit_code if ended is not None else None,
         oom_killed=ended is not None and ended.oom_killed,
         stop_signal=record.stop_signal,
+        stop_timeout=upkeep.stop_timeout,
+        restart=str(upkeep.restart),
+        restart_count=max((said.restarts for said in (state, ended) if said), default=0),
         log_path=home / "log",
         config=ContainerConfig.from_json(record.config),
         spec=spec,

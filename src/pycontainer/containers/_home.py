@@ -8,20 +8,25 @@ who removes it has removed the container.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import secrets
 import select
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve, field, frozen
 
+from pycontainer._linux import inotify
+from pycontainer.containers._upkeep import Upkeep
 from pycontainer.content import Schema, remove_tree
 from pycontainer.errors import ContainerError, ContainerStateError, NameInUse
 from pycontainer.images import Image
 from pycontainer.runtime import (
     ResolvedUser,
+    await_end,
     finish,
     is_watched,
     open_control,
@@ -46,16 +51,22 @@ if TYPE_CHECKING:
 __all__ = [
     "New",
     "Record",
+    "changes",
     "delete",
     "directory",
+    "forget",
+    "own",
     "prepare",
+    "read_record",
     "reader",
     "records",
     "rename",
     "wait_for_end",
+    "write_record",
 ]
 
 _RECORD: Final = "container.json"
+_OWNER: Final = "owner"  # whose lock says that the program that made the container lives
 _SCHEMA: Final = Schema(
     "containers",
     1,
@@ -77,6 +88,10 @@ class Record:
         rootfs: How its files are mounted: a plan's plain values.
         manifest: Descriptor of the image, likewise.
         config: The image's config with what the caller wanted instead, likewise.
+        stdin: Whether its standard input is open.
+        remove: Whether it goes with its end.
+        kept: Whether it was made to be started later.
+        upkeep: What is done beyond one run, likewise.
     """
 
     id: str
@@ -89,6 +104,10 @@ class Record:
     rootfs: Mapping[str, Any]
     manifest: Mapping[str, Any]
     config: Mapping[str, Any]
+    stdin: bool = False
+    remove: bool = False
+    kept: bool = False
+    upkeep: Mapping[str, Any] = field(factory=lambda: Upkeep().to_json())
 
 
 @frozen
@@ -115,6 +134,9 @@ def prepare(
     *,
     name: str | None = None,
     detach: bool = False,
+    stdin: bool = False,
+    remove: bool = False,
+    kept: bool = False,
 ) -> Iterator[New]:
     """Make a container's directory with all that is needed to launch it.
 
@@ -150,12 +172,16 @@ def prepare(
             dict(options.labels),
             time.time(),
             detach,
-            found.config.config.stop_signal or "SIGTERM",
+            options.upkeep.stop_signal or found.config.config.stop_signal or "SIGTERM",
             dict(snapshot.plan.to_wire()),
             found.descriptor.to_json(),
             options.to_config(found, args).to_json(),
+            stdin,
+            remove,
+            kept,
+            options.upkeep.to_json(),
         )
-        (home / _RECORD).write_text(json.dumps(asdict(record)))
+        write_record(home, record)
         yield New(record, home, spec, snapshot.plan)
     except BaseException:
         if not _end(home, _UNDO_SECONDS):  # with its processes, if its monitor was killed
@@ -243,7 +269,7 @@ def records(store: Store) -> list[Record]:
         names = dict(connection.execute("SELECT id, name FROM container_name").fetchall())
     found = []
     for home in store.directory("containers").iterdir():
-        record = _read_record(home)
+        record = read_record(home)
         if record is not None:
             found.append(evolve(record, name=names.get(record.id, record.name)))
     return sorted(found, key=lambda record: record.created_at)
@@ -274,10 +300,10 @@ def wait_for_end(home: Path, timeout: float | None) -> bool:
     control = open_control(home)
     if control is not None:
         with control:  # its monitor tells, or goes
-            waiter = select.poll()  # select(2) takes no descriptor above 1023
-            waiter.register(control, select.POLLIN)
-            seconds = left()
-            if not waiter.poll(None if seconds is None else seconds * 1000):
+            control.settimeout(left())
+            try:
+                await_end(control)
+            except TimeoutError:
                 return False
     state = read_state(home)
     while read_exit(home) is None and state is not None and state.alive:
@@ -285,6 +311,35 @@ def wait_for_end(home: Path, timeout: float | None) -> bool:
             return False
         time.sleep(_POLL_SECONDS)  # an orphan: its monitor was killed
     return True
+
+
+@contextlib.contextmanager
+def changes(home: Path) -> Iterator[Callable[[float], None]]:
+    """Give a function that waits for a change of what is written down of a container.
+
+    It returns at the first change since the last call or the beginning, at the latest after the
+    seconds that it is given.
+
+    Raises:
+        ContainerStateError: The container is gone.
+    """
+    try:
+        watch = inotify.watch(str(home), inotify.MOVED_TO)
+    except FileNotFoundError as error:
+        raise ContainerStateError(f"container {home.name[:12]} is gone") from error
+    waiter = select.poll()
+    waiter.register(watch, select.POLLIN)
+
+    def wait(seconds: float) -> None:
+        waiter.poll(seconds * 1000)
+        with contextlib.suppress(BlockingIOError):
+            while os.read(watch, 1 << 12):
+                pass
+
+    try:
+        yield wait
+    finally:
+        os.close(watch)
 
 
 def delete(store: Store, home: Path, container_id: str, timeout: float) -> None:
@@ -326,15 +381,46 @@ def recover(store: Store) -> None:
     for home in store.directory("containers").iterdir():
         with contextlib.suppress(FileNotFoundError):
             young = time.time() - home.stat().st_mtime < _YOUNG_SECONDS
-            record = _read_record(home)
+            record = read_record(home)
             if young or is_watched(home) or (record is not None and record.detached):
+                continue
+            if _is_owned(home):
                 continue
             if finish(home):
                 forget(store, home.name)
 
 
-def _read_record(home: Path) -> Record | None:
+def write_record(home: Path, record: Record) -> None:
+    """Write down what a container is, in place of what was written before."""
+    new = home / f".{_RECORD}.new"
+    new.write_text(json.dumps(asdict(record)))
+    new.replace(home / _RECORD)
+
+
+def own(home: Path) -> int:
+    """Let a container that is attached but does not run yet live as long as the descriptor given back."""
+    fd = os.open(home / _OWNER, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def _is_owned(home: Path) -> bool:
+    try:
+        fd = os.open(home / _OWNER, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+def read_record(home: Path) -> Record | None:
     try:
         return Record(**json.loads((home / _RECORD).read_bytes()))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
-        return None  # in the making; or of a version that wrote down other things
+        return None  # gone; or in the making; or of a version that wrote down other things

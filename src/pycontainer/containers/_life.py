@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal as signals
 import time
@@ -9,15 +10,20 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pycontainer.containers import _home
 from pycontainer.containers._details import Details, look
+from pycontainer.containers._upkeep import RestartPolicy, Upkeep, signal_number
 from pycontainer.containers._view import exclusive_files
 from pycontainer.errors import ContainerStateError, TimeoutExpired
 from pycontainer.runtime import (
     State,
+    await_end,
     freeze,
     is_frozen,
     is_watched,
+    last_exit,
+    open_control,
     read_exit,
     read_state,
+    request_hold,
     thaw,
 )
 from pycontainer.snapshots import RootfsPlan
@@ -31,16 +37,23 @@ if TYPE_CHECKING:
 __all__ = ["DELETE_SECONDS", "Life", "Status"]
 
 _LOOK_SECONDS: Final = 0.01
-_GRACE_SECONDS: Final = 10.0
+_RECHECK_SECONDS: Final = 0.5
+_HELD: Final = "held"
 DELETE_SECONDS: Final = 30.0
-Status = Literal["creating", "running", "paused", "stopped"]
+Status = Literal["creating", "created", "running", "paused", "restarting", "stopped"]
 
 
 class Life:
     """The part of `Container` that looks at it from outside."""
 
     def __init__(
-        self, store: Store, record: _home.Record, running: Running | None = None, stdin: int = -1
+        self,
+        store: Store,
+        record: _home.Record,
+        running: Running | None = None,
+        stdin: int = -1,
+        *,
+        owned: int = -1,
     ) -> None:
         self.id = record.id
         self.name = record.name
@@ -52,7 +65,8 @@ class Life:
         self._directory = _home.directory(store, record.id)
         self._running = running
         self._stdin = stdin
-        self._attached = running is not None and not record.detached
+        self._owned = owned  # keeps one that is attached, and not started yet, from being collected
+        self._attached = (running is not None or owned >= 0) and not record.detached
         self._owner = os.getpid()
 
     @property
@@ -64,11 +78,20 @@ class Life:
 
     @property
     def state(self) -> Status:
-        """``creating``, ``running``, ``paused`` or ``stopped``, as it is now."""
-        state = read_state(self._directory)
+        """As it is now.
+
+        ``creating``: it is being started; ``created``: it waits for that; ``running``; ``paused``;
+        ``restarting``: it has ended and waits to be started again by its restart policy; ``stopped``.
+        """
+        state, ended = read_state(self._directory), self._exit()
+        if ended is not None and ended.next_start is not None and is_watched(self._directory):
+            return "restarting"
         if state is None:
-            return "creating" if is_watched(self._directory) else "stopped"
-        if self._exit() is not None or not state.alive:
+            if is_watched(self._directory):
+                return "creating"
+            made = self._record.kept and ended is None and self._directory.exists()
+            return "created" if made else "stopped"
+        if ended is not None or not state.alive:
             return "stopped"
         return "paused" if is_frozen(state) else "running"
 
@@ -81,9 +104,10 @@ class Life:
     @property
     def exit_code(self) -> int | None:
         """How it ended: 128 + n after signal n; None while it runs, or if nobody saw it end."""
-        if self._running is not None:
+        running = self._current()
+        if running is not None:
             try:
-                return self._running.exit_code
+                return running.exit_code
             except ContainerStateError:
                 return None
         ended = self._exit()
@@ -98,6 +122,18 @@ class Life:
     @property
     def _plan(self) -> RootfsPlan:
         return RootfsPlan.from_wire(self._record.rootfs)
+
+    def _current(self) -> Running | None:
+        """What this handle has of the last start, unless another handle has started it again since."""
+        running = self._running
+        if running is None or not running.has_ended:
+            return running
+        if running.lost:
+            return None
+        state = read_state(self._directory)
+        if state is None or (state.pid, state.start_time) == (running.pid, running.start_time):
+            return running
+        return None
 
     def _exit(self) -> Exit | None:
         return read_exit(self._directory)
@@ -119,23 +155,77 @@ class Life:
         """
         return look(self._directory, self._record, self.name, self.state)
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        condition: Literal["not-running", "next-exit", "removed"] = "not-running",
+    ) -> int:
         """Wait for its end and return the exit code.
+
+        Args:
+            timeout: Seconds.
+            condition: ``not-running``: until it has ended and its restart policy does not start it
+                again; ``next-exit``: until a run ends that has not ended yet, be it one that is still to
+                be started; ``removed``: until it is gone.
 
         Raises:
             TimeoutExpired: It still runs after that many seconds.
-            ContainerStateError: Its monitor was killed, so that nobody saw how it ended.
+            ContainerStateError: It was never started; or its monitor was killed, so that nobody saw how
+                it ended.
         """
-        if self._running is not None:
-            return self._running.wait(timeout)
+        if condition == "next-exit":
+            return self._wait_for_exit(timeout)
+        running = self._current()
+        if condition == "removed":
+            return self._wait_for_removal(timeout)
+        if running is not None:
+            return running.wait(timeout)
+        if self.state == "created":
+            raise ContainerStateError(
+                f"container {self.name} was never started", remedy="start it, or wait for next-exit"
+            )
         if not _home.wait_for_end(self._directory, timeout):
             raise TimeoutExpired(f"container {self.name} still runs after {timeout} seconds")
+        return self._known_exit().exit_code
+
+    def _known_exit(self) -> Exit:
         ended = self._exit()
         if ended is None:
             raise ContainerStateError(
                 f"nobody knows how container {self.name} ended: its monitor was killed"
             )
+        return ended
+
+    def _wait_for_exit(self, timeout: float | None) -> int:
+        """Wait until the number of the run that is written down as ended grows."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen = last_exit(self._directory)
+        before = 0 if seen is None else seen.run
+        with _home.changes(self._directory) as changed:
+            while (ended := last_exit(self._directory)) is None or ended.run <= before:
+                left = _RECHECK_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutExpired(f"container {self.name} did not end in {timeout} seconds")
+                if not self._directory.exists():
+                    raise ContainerStateError(f"container {self.name} is gone")
+                changed(min(left, _RECHECK_SECONDS))
         return ended.exit_code
+
+    def _wait_for_removal(self, timeout: float | None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        control = open_control(self._directory)
+        code = None
+        if control is not None:
+            with control:  # what is removed with its end leaves no other word of it
+                control.settimeout(timeout)
+                with contextlib.suppress(TimeoutError):
+                    code = await_end(control)
+        code = self.exit_code if code is None else code
+        self.wait_removed(None if deadline is None else deadline - time.monotonic())
+        if code is None:
+            raise ContainerStateError(f"nobody knows how container {self.name} ended")
+        return code
 
     def wait_removed(self, timeout: float | None = None) -> None:
         """Wait until it is gone, with its files and its log.
@@ -155,7 +245,9 @@ class Life:
         Raises:
             ContainerStateError: It does not run.
         """
-        number = signal if isinstance(signal, int) else signals.Signals[signal].value
+        number = signal_number(signal)
+        if number in (signals.SIGKILL, signal_number(self._record.stop_signal)):
+            self._hold()
         pidfd = self._state().open_pidfd()
         try:
             signals.pidfd_send_signal(pidfd, number)
@@ -163,6 +255,16 @@ class Life:
             return
         finally:
             os.close(pidfd)
+
+    def _hold(self) -> None:
+        """Have nobody start it again by its restart policy."""
+        record = _home.read_record(self._directory)
+        if record is not None and Upkeep.from_json(record.upkeep).restart != RestartPolicy():
+            (self._directory / _HELD).touch()
+        control = open_control(self._directory)
+        if control is not None:
+            with control:
+                request_hold(control)
 
     def pause(self) -> None:
         """Stop all its processes until `unpause`; one that is paused stays so.
@@ -185,24 +287,28 @@ class Life:
             if is_frozen(state):
                 thaw(state)
 
-    def stop(self, grace: float = _GRACE_SECONDS) -> int | None:
-        """Ask it to end, and end it after a grace.
+    def stop(self, grace: float | None = None) -> int | None:
+        """Ask it to end, and end it after a grace. Its restart policy does not start it again.
 
         Args:
-            grace: Seconds between the image's stop signal, or SIGTERM, and SIGKILL.
+            grace: Seconds between its stop signal and SIGKILL; None for its own `stop_timeout`.
 
         Returns:
             Its exit code; None if nobody saw it end.
         """
+        if grace is None:
+            grace = Upkeep.from_json(self._record.upkeep).stop_timeout
         try:
+            self._hold()
             self.unpause()  # a paused one would not hear of it
             self.kill(self._record.stop_signal)
             self.wait(grace)
         except TimeoutExpired:
             self.kill()
             self.wait(DELETE_SECONDS)
-        except ContainerStateError:  # it has ended already
-            pass
+        except ContainerStateError:  # it has ended already, or waits for its restart no more
+            with contextlib.suppress(ContainerStateError, TimeoutExpired):
+                self.wait(1.0)
         return self.exit_code
 
     def rename(self, name: str) -> None:

@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names, check_hostname
 from pycontainer.containers._security import Security
+from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerError, UnsupportedFeature
 from pycontainer.oci import runtime as oci
 from pycontainer.runtime import Network, default_process, default_spec
@@ -53,6 +54,7 @@ class Options:
     security: Security = field(factory=Security)
     limits: Limits = field(factory=Limits)
     names: Names = field(factory=Names)
+    upkeep: Upkeep = field(factory=Upkeep)
 
     def to_spec(
         self,

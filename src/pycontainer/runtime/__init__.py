@@ -10,18 +10,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
-    from pycontainer.runtime.launcher import Running, execute, launch, warm_up
+    from pycontainer.runtime.launcher import Running, execute, launch, warm_up, write_spec
     from pycontainer.runtime.reach import socket_inside
-    from pycontainer.runtime.recovery import finish
+    from pycontainer.runtime.recovery import clear, finish
     from pycontainer.runtime.seccomp import parse_profile
     from pycontainer.runtime.state import (
         Exit,
         State,
+        await_end,
         is_watched,
+        last_exit,
         open_control,
         read_exit,
         read_state,
         request_deletion,
+        request_hold,
+        request_release,
     )
     from pycontainer.runtime.users import ResolvedUser, resolve_user
     from pycontainer.runtime.view import mounted_view
@@ -32,6 +36,8 @@ __all__ = [
     "ResolvedUser",
     "Running",
     "State",
+    "await_end",
+    "clear",
     "default_process",
     "default_spec",
     "execute",
@@ -40,6 +46,7 @@ __all__ = [
     "is_frozen",
     "is_rootless",
     "is_watched",
+    "last_exit",
     "launch",
     "mounted_view",
     "open_control",
@@ -47,10 +54,13 @@ __all__ = [
     "read_exit",
     "read_state",
     "request_deletion",
+    "request_hold",
+    "request_release",
     "resolve_user",
     "socket_inside",
     "thaw",
     "warm_up",
+    "write_spec",
 ]
 
 _HOMES = {
@@ -59,6 +69,8 @@ _HOMES = {
     "ResolvedUser": "users",
     "Running": "launcher",
     "State": "state",
+    "await_end": "state",
+    "clear": "recovery",
     "default_process": "_spec",
     "default_spec": "_spec",
     "execute": "launcher",
@@ -67,6 +79,7 @@ _HOMES = {
     "is_frozen": "freezer",
     "is_rootless": "_spec",
     "is_watched": "state",
+    "last_exit": "state",
     "launch": "launcher",
     "mounted_view": "view",
     "open_control": "state",
@@ -74,10 +87,13 @@ _HOMES = {
     "read_exit": "state",
     "read_state": "state",
     "request_deletion": "state",
+    "request_hold": "state",
+    "request_release": "state",
     "resolve_user": "users",
     "socket_inside": "reach",
     "thaw": "freezer",
     "warm_up": "launcher",
+    "write_spec": "launcher",
 }
 
 

@@ -25,7 +25,7 @@ from pycontainer.runtime import _zygote, cgroups, seccomp
 from pycontainer.runtime._inside import wire
 from pycontainer.runtime._spec import is_rootless
 from pycontainer.runtime.plan import compile_plan, compile_process
-from pycontainer.runtime.state import State, write_intent
+from pycontainer.runtime.state import State, last_run, write_intent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pycontainer.oci.runtime import Process, RuntimeSpec
     from pycontainer.snapshots import RootfsPlan
 
-__all__ = ["Running", "execute", "launch", "warm_up"]
+__all__ = ["Running", "execute", "launch", "warm_up", "write_spec"]
 
 _SIGKILL = 9
 _ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
@@ -42,6 +42,12 @@ _ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
 
 class Running:
     """A process that was started in a container: its init, or a command beside it.
+
+    Attributes:
+        pid: Its process id on the host.
+        start_time: When it began, in clock ticks since boot.
+        out_of_memory: Whether the kernel killed some of the container for want of memory.
+        lost: Whether the process that would have told the exit code was found to be gone.
 
     It ends with this handle: `close` kills what still runs, and waits until nothing is left of it.
     Detached ones are only let go.
@@ -54,6 +60,7 @@ class Running:
         self._closed = False
         self._owner = os.getpid()
         self._exit_code: int | None = None
+        self.lost = False
         self.pid = 0
         self.start_time = 0
         self.out_of_memory = False
@@ -64,6 +71,14 @@ class Running:
         if self._exit_code is None:
             self._receive(0.0)
         return self._exit_code
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has, or whoever would tell is gone."""
+        try:
+            return self.exit_code is not None
+        except ContainerStateError:
+            return True
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit code.
@@ -104,6 +119,12 @@ class Running:
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal."""
         wire.send(self._channel, "resize", rows, columns)
+
+    def let_go(self) -> None:
+        """Close the handle and nothing else: somebody else looks after the container from now on."""
+        with self._lock:
+            self._closed = True
+        self._channel.close()
 
     def close(self) -> None:
         """Kill it unless it is detached or has ended, and wait until all of it is gone."""
@@ -147,6 +168,7 @@ class Running:
                 return
             packet = wire.receive(self._channel)
             if packet is None:
+                self.lost = True
                 raise ContainerStateError(
                     f"nobody knows how process {self.pid} ended: its monitor was killed"
                 )
@@ -156,6 +178,10 @@ class Running:
         if packet[0] == "exit":
             assert isinstance(packet[1], int)
             self._exit_code, self.out_of_memory = packet[1], bool(packet[2])
+        elif packet[0] == "running":  # again, by its restart policy
+            assert isinstance(packet[1], int)
+            assert isinstance(packet[2], int)
+            self.pid, self.start_time = packet[1], packet[2]
 
 
 def warm_up() -> None:
@@ -178,6 +204,8 @@ def launch(
     log: bool = False,
     detach: bool = False,
     remove: bool = True,
+    keep: bool = False,
+    upkeep: Mapping[str, object] | None = None,
     timeout: float | None = None,
 ) -> Running:
     """Start a container.
@@ -195,6 +223,8 @@ def launch(
         detach: Whether it outlives this program.
         remove: Whether `directory` goes with the container's end, also by itself. An attached
             container's goes in any case when this program ends.
+        keep: Whether `directory` stays where the start fails: it held the container before.
+        upkeep: What the monitor does beyond one run, as `Upkeep.to_wire` of the containers gives it.
         timeout: Seconds to wait for the start.
 
     Raises:
@@ -215,17 +245,27 @@ def launch(
     program = seccomp.compile_filter_of(spec.seccomp, spec.process.capabilities.bounding)
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
-    plan.update(log=log, detach=detach, remove=remove)
+    plan.update(log=log, detach=detach, remove=remove, keep=keep, upkeep=dict(upkeep or {}))
+    plan["run"] = last_run(directory) + 1 if keep else 1
+    # Before anything is made: whoever finds this directory knows what may have to be undone.
+    write_spec(spec, directory)
+    write_intent(directory, spec.namespace_types(), plan["cgroup"])
+    running = _submit(plan, [], (stdin, stdout, stderr), detached=detach)
+    return _await_start(running, spec.process.args[0], timeout)
+
+
+def write_spec(spec: RuntimeSpec, directory: Path) -> None:
+    """Write down what a container is, to be started now or later.
+
+    Raises:
+        SpecError: It holds what is not UTF-8.
+    """
     try:
         document = spec.encode()
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 20) : error.end + 20]
         raise SpecError(f"not UTF-8, as the document must be: {around!r}") from error
-    # Before anything is made: whoever finds this directory knows what may have to be undone.
     (directory / "config.json").write_bytes(document)
-    write_intent(directory, spec.namespace_types(), plan["cgroup"])
-    running = _submit(plan, [], (stdin, stdout, stderr), detached=detach)
-    return _await_start(running, spec.process.args[0], timeout)
 
 
 def execute(

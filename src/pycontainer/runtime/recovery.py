@@ -15,7 +15,7 @@ from pycontainer.runtime.state import State, is_watched, read_intent, read_state
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["finish"]
+__all__ = ["clear", "finish"]
 
 _SIGKILL = 9
 
@@ -31,8 +31,22 @@ def finish(directory: Path, *, timeout: float = 10.0) -> bool:
         Whether that was done: False if a monitor looks after it after all, or a process of it does
         not die; then what tells of its control groups stays.
     """
-    if is_watched(directory):
+    if is_watched(directory) or not clear(directory, timeout=timeout):
         return False
+    remove_tree(directory)
+    return True
+
+
+def clear(directory: Path, *, timeout: float = 10.0) -> bool:
+    """Kill what runs of an unwatched container and remove its control group.
+
+    Args:
+        directory: The container's.
+        timeout: Seconds to wait for its processes to go.
+
+    Returns:
+        Whether that was done: False if a process of it does not die.
+    """
     group = read_intent(directory).get("cgroup", {})
     cgroup.kill(group)
     state = read_state(directory)
@@ -43,10 +57,7 @@ def finish(directory: Path, *, timeout: float = 10.0) -> bool:
             if not state.alive:
                 break
             time.sleep(0.001)
-    if cgroup.destroy(group, timeout):
-        return False
-    remove_tree(directory)
-    return True
+    return not cgroup.destroy(group, timeout)
 
 
 def _kill(state: State) -> None:

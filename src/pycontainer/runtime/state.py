@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Exit",
     "State",
+    "await_end",
     "is_watched",
+    "last_exit",
+    "last_run",
     "open_control",
     "read_exit",
     "read_intent",
     "read_state",
     "request_deletion",
+    "request_hold",
+    "request_release",
     "write_intent",
 ]
 
@@ -45,6 +51,8 @@ class State:
         monitor: Pid of its monitor.
         started_at: Seconds since the epoch.
         boot: The boot that it belongs to.
+        run: How often it has been started.
+        restarts: How often of these by its restart policy, since somebody last started it.
         namespaces: Kinds of namespace it has of its own.
         cgroup: The plan of its control group.
     """
@@ -54,6 +62,8 @@ class State:
     monitor: int
     started_at: float
     boot: str
+    run: int
+    restarts: int
     namespaces: frozenset[str]
     cgroup: dict[str, Any]
 
@@ -92,11 +102,17 @@ class Exit:
         exit_code: 128 + n after signal n.
         oom_killed: Whether the kernel killed something of it for want of memory.
         finished_at: Seconds since the epoch.
+        next_start: When its restart policy has it start again, seconds since the epoch; else None.
+        run: Which run of the container it was, from 1 on.
+        restarts: As in `State`.
     """
 
     exit_code: int
     oom_killed: bool
     finished_at: float
+    next_start: float | None
+    run: int
+    restarts: int
 
 
 def write_intent(directory: Path, namespaces: Iterable[str], cgroup: Mapping[str, Any]) -> None:
@@ -124,17 +140,43 @@ def read_state(directory: Path) -> State | None:
         document["monitor"],
         document["started_at"],
         document["boot_id"],
+        document["run"],
+        document["restarts"],
         frozenset(plan.get("namespaces", ())),
         plan.get("cgroup", {}),
     )
 
 
 def read_exit(directory: Path) -> Exit | None:
-    """How the container ended; None if it has not, or nobody could tell."""
+    """How the container's last run ended; None if it has not, or nobody could tell."""
+    ended = last_exit(directory)
+    if ended is None:
+        return None
+    started = _read(directory / "state.json")
+    if started is not None and started["run"] > ended.run:
+        return None
+    return ended
+
+
+def last_exit(directory: Path) -> Exit | None:
+    """How the last run ended that has ended; the container may have been started again since."""
     document = _read(directory / "exit.json")
     if document is None:
         return None
-    return Exit(document["exit_code"], document["oom_killed"], document["finished_at"])
+    return Exit(
+        document["exit_code"],
+        document["oom_killed"],
+        document["finished_at"],
+        document["next"],
+        document["run"],
+        document["restarts"],
+    )
+
+
+def last_run(directory: Path) -> int:
+    """How often a container has been started, or its start been tried by its restart policy."""
+    documents = (_read(directory / name) for name in ("state.json", "exit.json"))
+    return max((document["run"] for document in documents if document is not None), default=0)
 
 
 def is_watched(directory: Path) -> bool:
@@ -182,6 +224,41 @@ def request_deletion(control: socket.socket, timeout: float) -> None:
     """
     control.settimeout(timeout)
     wire.send(control, "delete")
+    while wire.receive(control) is not None:
+        pass
+
+
+def await_end(control: socket.socket) -> int | None:
+    """Wait until the container has ended for good, as far as its monitor knows, or that has gone.
+
+    Returns:
+        The exit code; None if the monitor did not tell.
+
+    Raises:
+        TimeoutError: The socket's time-out has passed.
+    """
+    deadline = None if (seconds := control.gettimeout()) is None else time.monotonic() + seconds
+    while (packet := wire.receive(control)) is not None:
+        if packet[0] == "exit" and isinstance(packet[1], int):
+            return packet[1]
+        if deadline is not None:
+            control.settimeout(max(0.001, deadline - time.monotonic()))
+    return None
+
+
+def request_hold(control: socket.socket) -> None:
+    """Have the monitor not start the container again by its restart policy."""
+    wire.send(control, "hold")
+
+
+def request_release(control: socket.socket, timeout: float) -> None:
+    """Have the monitor of a container that has ended go, and leave its directory as it is.
+
+    Raises:
+        TimeoutError: It has not within that many seconds.
+    """
+    control.settimeout(timeout)
+    wire.send(control, "release")
     while wire.receive(control) is not None:
         pass
 

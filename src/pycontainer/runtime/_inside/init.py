@@ -15,6 +15,7 @@ import stat
 
 from pycontainer._linux import capability, loopback, mount, overlay, process, seccomp
 from pycontainer._linux.path import make_target
+from pycontainer._linux.tree import remove_tree
 from pycontainer.runtime._inside import cgroup, files
 from pycontainer.runtime._inside.terminal import become_terminal
 
@@ -23,7 +24,15 @@ if TYPE_CHECKING:  # `typing` itself would cost a container three milliseconds
     import _socket
     from typing import NoReturn
 
-__all__ = ["StepFailed", "apply_process", "execute", "main", "mount_files", "report_failure"]
+__all__ = [
+    "StepFailed",
+    "apply_process",
+    "execute",
+    "forget_volatile",
+    "main",
+    "mount_files",
+    "report_failure",
+]
 
 _NO_NEW_FILES = mount.NOSUID | mount.NODEV | mount.NOEXEC
 
@@ -102,6 +111,13 @@ def mount_files(plan: Plan) -> int:
     setup.mount_root()
     setup.mount_all()
     return setup.root
+
+
+def forget_volatile(rootfs: object) -> None:
+    """Remove overlay's mark that an upper was not synced: it was the same boot, nothing is lost."""
+    assert isinstance(rootfs, dict)
+    if rootfs["volatile"] and rootfs["work"]:
+        remove_tree(f"{rootfs['work']}/work/incompat")
 
 
 class _Setup:

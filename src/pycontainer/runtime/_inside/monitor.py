@@ -25,6 +25,10 @@ from pycontainer.runtime._inside.streams import Streams
 
 __all__ = ["main"]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainer.runtime._inside.keeper import Keeper
+
 _KILL = 9
 
 
@@ -66,6 +70,9 @@ class _Monitor:
         self.host = host
         self.detached = bool(request["detach"])
         self.remove = bool(request["remove"])
+        run = request["run"]
+        assert isinstance(run, int)
+        self.run_number = run
         self.cgroup = request["cgroup"]
         self.step = "prepare"
         self.listener: _socket.socket | None = None
@@ -74,7 +81,9 @@ class _Monitor:
         self.pid = 0
         self.exit: tuple[str, int, bool] | None = None
         self.delete_requested = False
+        self.released = False
         self.streams = Streams()
+        self.keeper: Keeper | None = None
 
     # --- start -------------------------------------------------------------------------------
 
@@ -82,11 +91,22 @@ class _Monitor:
         """Bring the container to life or raise; what was made is undone by `clean_up`."""
         os.chdir(str(self.plan["directory"]))  # also keeps the names below short (sun_path)
         self._lock()
+        if self.plan["upkeep"]:
+            from pycontainer.runtime._inside.keeper import Keeper  # few containers need it
+
+            self.keeper = Keeper(self.plan["upkeep"], stdio)
+        self.bring_to_life(stdio)
+
+    def bring_to_life(self, stdio: list[int]) -> None:
+        """Do what each start of the container takes, this monitor's first or not."""
+        if self.plan["keep"] or self.run_number > 1:  # its files may have been mounted before
+            init.forget_volatile(self.plan["rootfs"])
         self.step = "create the control group"
         cgroup.create(self.cgroup)
         self.step = "open the standard streams"
         payload = self.streams.open(stdio, log=bool(self.plan["log"]), tty=bool(self.plan["tty"]))
-        self._listen()
+        if self.listener is None:
+            self._listen()
         self.step = "clone the container"
         report_r, report_w = os.pipe()
         console, console_inside = (
@@ -122,7 +142,11 @@ class _Monitor:
         listener = _socket.socket(
             _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
         )
-        listener.bind("control.sock")
+        try:
+            listener.bind("control.sock")
+        except OSError:  # that of a monitor that was killed
+            os.unlink("control.sock")
+            listener.bind("control.sock")
         listener.listen(16)
         self.listener = listener
 
@@ -131,7 +155,7 @@ class _Monitor:
         files.write_atomically(
             "state.json",
             b'{"pid": %d, "start_time": %d, "monitor": %d, "monitor_start_time": %d, '
-            b'"started_at": %.6f, "boot_id": "%s"}\n'
+            b'"started_at": %.6f, "boot_id": "%s", "run": %d, "restarts": %d}\n'
             % (
                 self.pid,
                 begun,
@@ -139,13 +163,15 @@ class _Monitor:
                 process.start_time(os.getpid()),
                 time.time(),
                 str(self.plan["boot_id"]).encode(),
+                self.run_number,
+                0 if self.keeper is None else self.keeper.restarts,
             ),
         )
         wire.send(self.owner, "running", self.pid, begun)
 
     def give_up(self, step: str, code: int, text: str) -> None:
         """Tell the owner why there is no container; the rest is `clean_up`'s."""
-        self.remove = True
+        self.remove = not self.plan["keep"]
         wire.send(self.owner, "failed", step, code, text)
 
     # --- life --------------------------------------------------------------------------------
@@ -153,16 +179,23 @@ class _Monitor:
     def run(self) -> None:
         """Look after the container until nobody needs this process any more."""
         poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
         if self.host >= 0:
             poll.register(self.host, select.POLLIN)
         assert self.listener is not None
         for fd in (self.listener.fileno(), self.owner.fileno()):
             poll.register(fd, select.POLLIN)
-        self.streams.register(poll)
+        self.look_after(poll)
         while not self._finished():
-            for fd, _ in poll.poll():
+            ready = poll.poll() if self.keeper is None else poll.poll(self.keeper.milliseconds())
+            for fd, _ in ready:
                 self._handle(fd, poll)
+            if self.keeper is not None:
+                self.keeper.act(self, poll)
+
+    def look_after(self, poll: select.poll) -> None:
+        """Have the container's process and streams polled."""
+        poll.register(self.pidfd, select.POLLIN)
+        self.streams.register(poll)
 
     def _handle(self, fd: int, poll: select.poll) -> None:
         assert self.listener is not None
@@ -185,9 +218,9 @@ class _Monitor:
         A detached container's goes once the exit is written down. An attached one's waits for its
         owner, so that the container's directory is removed even if that owner is killed.
         """
-        if self.exit is None:
+        if self.exit is None or (self.keeper is not None and self.keeper.start_due is not None):
             return False
-        return self.detached or self.remove or self.delete_requested
+        return self.detached or self.remove or self.delete_requested or self.released
 
     def _ended(self, poll: select.poll) -> None:
         _, status = os.waitpid(self.pid, 0)
@@ -196,10 +229,24 @@ class _Monitor:
             code = 128 - code
         out_of_memory = cgroup.oom_killed(self.cgroup)
         self.streams.drain(poll)
-        document = b'{"exit_code": %d, "oom_killed": %s, "finished_at": %.6f}\n' % (
-            code,
-            b"true" if out_of_memory else b"false",
-            time.time(),
+        if self.keeper is not None:
+            self.keeper.ended(code, may_go_on=not self.delete_requested)
+        self.record_exit(code, out_of_memory)
+
+    def record_exit(self, code: int, out_of_memory: bool) -> None:
+        """Write down how the container ended, and tell who wants to know."""
+        due = None if self.keeper is None else self.keeper.start_due
+        document = (
+            b'{"run": %d, "restarts": %d, "exit_code": %d, "oom_killed": %s, "finished_at": %.6f, '
+            b'"next": %s}\n'
+            % (
+                self.run_number,
+                0 if self.keeper is None else self.keeper.restarts,
+                code,
+                b"true" if out_of_memory else b"false",
+                time.time(),
+                b"null" if due is None else b"%.6f" % due,
+            )
         )
         try:
             files.write_atomically("exit.json", document)
@@ -209,7 +256,7 @@ class _Monitor:
                 files.write_atomically("exit.json", document)
             except OSError:  # its owner hears of it all the same
                 pass
-        self.exit = ("exit", code, out_of_memory)
+        self.exit = ("exit" if due is None else "died", code, out_of_memory)
         for client in self.clients.values():
             wire.send(client, *self.exit)
 
@@ -235,11 +282,23 @@ class _Monitor:
                 self._delete()
         elif packet[0] == "delete":
             self._delete()
+        elif packet[0] == "hold":
+            self._hold()
+        elif packet[0] == "release":
+            self.released = True
+            self._hold()
         elif packet[0] == "resize":
             self.streams.resize(*packet[1:])
 
+    def _hold(self) -> None:
+        """Let the container's end, also one before its next start, be the last of this monitor."""
+        if self.keeper is not None and self.keeper.hold() and self.exit is not None:
+            _, code, out_of_memory = self.exit
+            self.record_exit(code, out_of_memory)
+
     def _delete(self) -> None:
         self.delete_requested = self.remove = True
+        self._hold()
         if self.exit is None:
             self._kill()
 
@@ -250,16 +309,22 @@ class _Monitor:
         except ProcessLookupError:
             pass
 
+    def bury(self) -> None:
+        """End what was cloned and take its exit code, which tells nothing."""
+        if not self.pid:
+            return
+        self._kill()
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:  # reaped, but its exit could not be written down
+            pass
+
     # --- end ---------------------------------------------------------------------------------
 
     def clean_up(self) -> None:
         """Remove what this process made; the whole directory where nobody will ask for it."""
-        if self.pid and self.exit is None:
-            self._kill()
-            try:
-                os.waitpid(self.pid, 0)
-            except ChildProcessError:  # reaped, but its exit could not be written down
-                pass
+        if self.exit is None:
+            self.bury()
         left = cgroup.destroy(self.cgroup)
         for name in ("control.sock", "out.fifo", "err.fifo"):
             try:

@@ -59,7 +59,10 @@ class Streams:
         return stdio
 
     def _fifo(self, name: str, stream: int) -> int:
-        os.mkfifo(name, 0o600)
+        try:
+            os.mkfifo(name, 0o600)
+        except FileExistsError:  # that of the run before
+            pass
         # Two open file descriptions: the payload's stdout must not become non-blocking with ours.
         reader = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._sources[reader] = stream
@@ -117,6 +120,16 @@ class Streams:
         if self._terminal_out >= 0:
             os.close(self._terminal_out)
             self._terminal_out = -1
+
+    def close(self, poll: select.poll) -> None:
+        """Give all descriptors back, after `drain` or a start that failed."""
+        ends = (self._log, self._terminal, self._terminal_out, self._stdin)
+        for fd in {*self._sources, *self._payload, *(fd for fd in ends if fd >= 0)}:
+            try:
+                poll.unregister(fd)
+            except KeyError:
+                pass
+            os.close(fd)
 
     def resize(self, rows: object, columns: object) -> None:
         """Set the terminal's size."""

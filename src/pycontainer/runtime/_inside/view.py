@@ -11,7 +11,6 @@ import _socket
 import os
 
 from pycontainer._linux import process
-from pycontainer._linux.tree import remove_tree
 from pycontainer.runtime._inside import init, wire
 
 __all__ = ["main"]
@@ -44,8 +43,6 @@ def main(request: dict[str, object], fds: list[int], host: int) -> None:
 def _mount(request: dict[str, object]) -> tuple[int, int]:
     rootfs = request["rootfs"]
     assert isinstance(rootfs, dict)
-    if rootfs["volatile"] and rootfs["work"]:
-        # Overlay's mark that the upper was not synced; it was the same boot, so nothing is lost.
-        remove_tree(f"{rootfs['work']}/work/incompat")
+    init.forget_volatile(rootfs)
     root = init.mount_files(request)
     return root, os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)

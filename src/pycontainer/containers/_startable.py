@@ -1,0 +1,173 @@
+"""Starting a container that is there: one that was created, or has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+
+from pycontainer.containers import _home
+from pycontainer.containers._inside import Inside, close_descriptor
+from pycontainer.containers._upkeep import Upkeep
+from pycontainer.containers._view import exclusive_files
+from pycontainer.containers.ready import Ready, wait_until_ready
+from pycontainer.errors import ContainerStateError
+from pycontainer.oci.runtime import RuntimeSpec
+from pycontainer.runtime import clear, is_watched, launch, open_control, request_release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pycontainer.runtime import Running
+
+__all__ = ["ClassOrInstance", "Startable", "start_of"]
+
+_RELEASE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.002
+
+OfClass = ParamSpec("OfClass")
+OfInstance = ParamSpec("OfInstance")
+Made = TypeVar("Made")
+Done = TypeVar("Done")
+
+
+class ClassOrInstance(Generic[OfClass, Made, OfInstance, Done]):
+    """A method that is one thing of the class and another of an instance."""
+
+    def __init__(
+        self,
+        of_class: Callable[Concatenate[Any, OfClass], Made],
+        of_instance: Callable[Concatenate[Any, OfInstance], Done],
+    ) -> None:
+        self._of_class = of_class
+        self._of_instance = of_instance
+        self.__doc__ = of_class.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Callable[OfClass, Made]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Callable[OfInstance, Done]: ...
+
+    def __get__(
+        self, instance: object | None, owner: type
+    ) -> Callable[OfClass, Made] | Callable[OfInstance, Done]:
+        if instance is None:
+            return self._of_class.__get__(owner)  # type: ignore[no-any-return]
+        return self._of_instance.__get__(instance)  # type: ignore[no-any-return]
+
+
+class Startable(Inside):
+    """The part of `Container` that starts it again."""
+
+    def start_again(self, *, ready: Ready | None = None, timeout: float | None = 30.0) -> None:
+        """Start it: with the files, the volumes and the options that it has. One that runs is let run.
+
+        Of a handle ``c`` this is ``c.start()``. One that is attached can only be started by the
+        program that made it.
+
+        Args:
+            ready: What to wait for, as for a new container.
+            timeout: Seconds to wait for the start and until it is ready.
+
+        Raises:
+            ContainerStateError: It is gone, paused, or attached to another program.
+            CommandNotFound: There is no such command in the image; the container stays as it was.
+            StartError: Something else kept it from starting.
+            TimeoutExpired: The start took too long; it was undone.
+            NotReadyInTime: It was not ready within the time; it goes on running.
+            NotReady: It ended before it was ready.
+        """
+        begun = time.monotonic()
+        with exclusive_files(self._directory):
+            state = self.state
+            if state == "paused":
+                raise ContainerStateError(
+                    f"container {self.name} is paused", remedy="let it go on with unpause()"
+                )
+            if state != "running":
+                self._launch_again(timeout)
+        if ready is not None:
+            left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
+            wait_until_ready(self, ready, left)  # type: ignore[arg-type]
+
+    def restart(
+        self,
+        grace: float | None = None,
+        *,
+        ready: Ready | None = None,
+        timeout: float | None = 30.0,
+    ) -> None:
+        """Stop it if it runs, and start it again.
+
+        Args:
+            grace: As for `stop`.
+            ready: As for `start`.
+            timeout: As for `start`.
+
+        Raises:
+            ContainerStateError: As `start` does.
+        """
+        self.stop(grace)
+        self.start_again(ready=ready, timeout=timeout)
+
+    def _launch_again(self, timeout: float | None) -> None:
+        record = _home.read_record(self._directory)
+        if record is None:
+            raise ContainerStateError(f"container {self.name} is gone")
+        if not record.detached and not self._ends_with_handle:
+            raise ContainerStateError(
+                f"container {self.name} is attached to the program that made it",
+                remedy="start it there, or make it with detach=True",
+            )
+        self._relieve_monitor()
+        (self._directory / "held").unlink(missing_ok=True)
+        spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
+        self._record = record
+        self._running, self._stdin = start_of(
+            _home.New(record, self._directory, spec, self._plan), timeout=timeout, again=True
+        )
+
+    def _relieve_monitor(self) -> None:
+        """Let the monitor of the last run go, or do what it could not do because it was killed."""
+        control = open_control(self._directory)
+        if control is not None:
+            with control, contextlib.suppress(TimeoutError):
+                request_release(control, _RELEASE_SECONDS)
+        self.close_stdin()
+        if self._running is not None:
+            self._running.let_go()
+            self._running = None
+        deadline = time.monotonic() + _RELEASE_SECONDS
+        while is_watched(self._directory):
+            if time.monotonic() > deadline:
+                raise ContainerStateError(f"the monitor of container {self.name} does not go")
+            time.sleep(_POLL_SECONDS)
+        if control is None:
+            clear(self._directory)
+
+
+def start_of(new: _home.New, *, timeout: float | None, again: bool = False) -> tuple[Running, int]:
+    """Launch a container with its log; give the handle and its standard input, -1 for none."""
+    in_r, in_w = os.pipe() if new.record.stdin else (-1, -1)
+    try:
+        running = launch(
+            new.spec,
+            new.rootfs,
+            new.directory,
+            name=new.record.id,
+            stdin=in_r if in_r >= 0 else None,
+            log=True,
+            detach=new.record.detached,
+            remove=new.record.remove,
+            keep=again,
+            upkeep=Upkeep.from_json(new.record.upkeep).to_wire(),
+            timeout=timeout,
+        )
+    except BaseException:
+        close_descriptor(in_w)
+        raise
+    finally:
+        close_descriptor(in_r)
+    return running, in_w

@@ -1,0 +1,119 @@
+"""What is done for a container beyond one run of it: how it is stopped, and started again."""
+
+from __future__ import annotations
+
+import signal as signals
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from attrs import frozen
+
+from pycontainer.errors import ContainerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["GRACE_SECONDS", "RestartPolicy", "Upkeep", "signal_number"]
+
+GRACE_SECONDS: Final = 10.0
+_POLICIES: Final = ("no", "on-failure", "always", "unless-stopped")
+
+
+@frozen
+class RestartPolicy:
+    """When a container that has ended is started again.
+
+    Attributes:
+        name: ``no``, ``on-failure``, ``always`` or ``unless-stopped``.
+        most: Of ``on-failure`` how many restarts at most; 0 for any number.
+    """
+
+    name: str = "no"
+    most: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what Docker writes, such as ``on-failure:3``.
+
+        Raises:
+            ContainerError: It is no policy.
+        """
+        name, colon, number = text.partition(":")
+        if name not in _POLICIES or (colon and (name != "on-failure" or not number.isdecimal())):
+            raise ContainerError(
+                f"{text!r} is no restart policy",
+                remedy="use no, on-failure, on-failure:<most restarts>, always or unless-stopped",
+            )
+        return cls(name, int(number or 0))
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.most}" if self.most else self.name
+
+
+@frozen(kw_only=True)
+class Upkeep:
+    """The options of a container that matter when it ends.
+
+    Attributes:
+        stop_signal: What `Container.stop` sends first; None for the image's, else SIGTERM.
+        stop_timeout: Seconds that `Container.stop` waits after it.
+        restart: Its restart policy.
+    """
+
+    stop_signal: str | None = None
+    stop_timeout: float = GRACE_SECONDS
+    restart: RestartPolicy = RestartPolicy()
+
+    @classmethod
+    def of(cls, *, stop_signal: str | int | None, stop_timeout: float, restart: str) -> Self:
+        """The options as a caller gives them.
+
+        Raises:
+            ContainerError: There is no such signal or policy.
+        """
+        if stop_signal is not None:
+            signal_number(stop_signal)
+            stop_signal = str(stop_signal)
+        return cls(
+            stop_signal=stop_signal,
+            stop_timeout=stop_timeout,
+            restart=RestartPolicy.parse(restart),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written down in the container's record."""
+        return {"stop_timeout": self.stop_timeout, "restart": str(self.restart)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote."""
+        return cls(
+            stop_timeout=document["stop_timeout"], restart=RestartPolicy.parse(document["restart"])
+        )
+
+    def to_wire(self) -> dict[str, object]:
+        """What the monitor has to know; empty where it is nothing."""
+        if self.restart.name == "no":
+            return {}
+        return {"restart": [self.restart.name, self.restart.most]}
+
+
+def signal_number(signal: int | str) -> int:
+    """The number of a signal by its name, with or without ``SIG``, or its number.
+
+    Raises:
+        ContainerError: There is none such.
+    """
+    if isinstance(signal, int) or signal.isdecimal():
+        number = int(signal)
+        if 0 < number < signals.NSIG:
+            return number
+    else:
+        name = signal.upper()
+        name = name if name.startswith("SIG") else f"SIG{name}"
+        base, plus, offset = name.partition("+")
+        if base in signals.Signals.__members__:
+            number = signals.Signals[base].value
+            return number + int(offset) if plus and offset.isdecimal() else number
+    raise ContainerError(
+        f"there is no signal {signal!r}", remedy="write it as signal(7) does, such as SIGTERM"
+    )

@@ -1,0 +1,305 @@
+"""The life of a container beyond one run: created, started again, restarted by its policy."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import pycontainer as pc
+from busybox import busybox_image
+from pycontainer import errors
+from pycontainer.content import Store
+from pycontainer.images import Image
+from pycontainer.runtime import read_state
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.open(tmp_path_factory.mktemp("life") / "store") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def image(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return busybox_image(shared, tmp_path_factory.mktemp("busybox"))
+
+
+def started(image: Image, script: str, **options: object) -> pc.Container:
+    return pc.Container.start(image, ["sh", "-c", script], store=image.store, **options)  # type: ignore[arg-type]
+
+
+def created(image: Image, script: str, **options: object) -> pc.Container:
+    return pc.Container.create(image, ["sh", "-c", script], store=image.store, **options)  # type: ignore[arg-type]
+
+
+def output(container: pc.Container) -> list[str]:
+    return [str(line) for line in container.logs()]
+
+
+def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "that did not become true"
+        time.sleep(0.005)
+
+
+# --- create and start ------------------------------------------------------------------------
+
+
+def test_a_created_container_waits_for_its_start(image: Image) -> None:
+    with created(image, "cat note; exit 3") as container:
+        assert container.state == "created"
+        assert container.pid is None
+        assert container.exit_code is None
+        assert pc.Container.list(store=image.store) == ()
+        assert [c.id for c in pc.Container.list(status="created", store=image.store)] == [
+            container.id
+        ]
+        assert container.inspect().config.cmd == ("sh", "-c", "cat note; exit 3")
+        with pytest.raises(errors.ContainerStateError, match="never started"):
+            container.wait()
+        container.fs.write_bytes("/note", b"written before\n")
+        container.start()
+        assert container.wait(10) == 3
+        assert output(container) == ["written before"]
+        assert [c.state for c in pc.Container.list(all=True, store=image.store)] == ["stopped"]
+    assert pc.Container.list(all=True, store=image.store) == ()
+
+
+def test_a_container_is_started_again_with_its_files(image: Image) -> None:
+    with started(image, "echo run >> /runs; cat /runs") as container:
+        assert container.wait(10) == 0
+        container.start()
+        assert container.wait(10) == 0
+        container.start()
+        assert container.wait(10) == 0
+        assert output(container) == ["run"] * 6
+        assert container.diff() == (pc.Change("/runs", "added"),)
+
+
+def test_a_detached_container_is_started_again_by_whoever_finds_it(image: Image) -> None:
+    container = started(image, "echo run >> /runs; cat /runs; sleep 60", detach=True, name="again")
+    try:
+        first = container.pid
+        assert container.stop(grace=0) == 137
+        found = pc.Container.get("again", store=image.store)
+        found.start()
+        assert found.state == container.state == "running"
+        assert container.exit_code is None
+        assert container.pid == found.pid != first
+        found.start()  # it runs
+        assert container.exec(["cat", "/runs"]).stdout == b"run\nrun\n"
+        found.stop(grace=0)
+        assert container.wait(10) == 137
+        found.close()
+    finally:
+        container.delete(force=True)
+        container.close()
+
+
+def test_an_attached_container_is_started_by_its_program_alone(image: Image) -> None:
+    with started(image, "exit 0") as container:
+        container.wait(10)
+        with (
+            pc.Container.get(container.id, store=image.store) as other,
+            pytest.raises(errors.ContainerStateError, match="attached"),
+        ):
+            other.start()
+        assert container.state == "stopped"
+
+
+def test_restart_stops_and_starts(image: Image) -> None:
+    with started(
+        image, "trap 'echo bye; exit 0' TERM; echo hello; while :; do sleep 0.01; done"
+    ) as c:
+        c.wait_ready(pc.ready.log("hello"))
+        begun = c.pid
+        c.restart()
+        assert c.pid != begun
+        eventually(lambda: output(c) == ["hello", "bye", "hello"])
+
+
+def test_standard_input_is_open_again_after_a_start(image: Image) -> None:
+    with started(image, "cat", stdin=True) as container:
+        for word in ("one", "two"):
+            container.start()
+            container.write(word.encode() + b"\n")
+            container.close_stdin()
+            assert container.wait(10) == 0
+        assert output(container) == ["one", "two"]
+
+
+def test_a_failed_start_leaves_the_container_as_it_was(image: Image) -> None:
+    with pc.Container.create(image, ["/missing"], store=image.store) as container:
+        for _ in range(2):
+            with pytest.raises(errors.CommandNotFound):
+                container.start()
+        assert container.state == "created"
+    assert pc.Container.list(all=True, store=image.store) == ()
+
+
+def test_many_threads_start_one_container_once(image: Image) -> None:
+    with created(image, "echo started; sleep 60", detach=True) as container:
+        handles = [pc.Container.get(container.id, store=image.store) for _ in range(4)]
+        threads = [threading.Thread(target=handle.start) for handle in handles]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        eventually(lambda: output(container) == ["started"])
+        for handle in handles:
+            handle.close()
+        container.delete(force=True)
+
+
+def test_stop_sends_the_signal_and_waits_as_long_as_was_asked(image: Image) -> None:
+    script = "trap 'exit 5' USR1; trap '' TERM; echo ready; while :; do sleep 0.01; done"
+    with started(image, script, stop_signal="SIGUSR1") as container:
+        container.wait_ready(pc.ready.log("ready"))
+        assert container.inspect().stop_signal == "SIGUSR1"
+        assert container.stop() == 5
+    with started(image, script, stop_timeout=0.05) as container:
+        container.wait_ready(pc.ready.log("ready"))
+        assert container.inspect().stop_timeout == 0.05
+        assert container.stop() == 137
+    with pytest.raises(errors.ContainerError, match="no signal 'SIGNOTHING'"):
+        started(image, script, stop_signal="SIGNOTHING")
+
+
+def test_a_container_that_is_to_be_removed_goes_with_its_end(image: Image) -> None:
+    container = created(image, "sleep 0.1; exit 6", detach=True, remove=True)
+    container.start()
+    assert container.wait(10, condition="removed") == 6
+    assert pc.Container.list(all=True, store=image.store) == ()
+    container.close()
+
+
+# --- restart policies ------------------------------------------------------------------------
+
+
+def test_on_failure_starts_again_so_many_times(image: Image) -> None:
+    with started(image, "echo try; exit 7", restart="on-failure:2") as container:
+        assert container.wait(10) == 7
+        assert container.state == "stopped"
+        assert output(container) == ["try"] * 3
+        seen = container.inspect()
+        assert (seen.restart, seen.restart_count) == ("on-failure:2", 2)
+        container.start()
+        assert container.wait(10) == 7
+        assert container.inspect().restart_count == 2
+        assert output(container) == ["try"] * 6
+
+
+def test_on_failure_leaves_success_alone(image: Image) -> None:
+    script = "test -e /again && exit 0; touch /again; exit 1"
+    with started(image, script, restart="on-failure") as container:
+        assert container.wait(10) == 0
+        assert container.inspect().restart_count == 1
+
+
+def test_the_pause_before_a_restart_doubles(image: Image) -> None:
+    with started(image, "date +%s; exit 0", restart="always") as container:
+        eventually(lambda: len(output(container)) >= 4)
+        times = [line.time for line in container.logs()]
+        pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+        assert pauses[0] >= 0.1
+        assert pauses[1] >= 0.2
+        assert pauses[2] >= 0.4
+        eventually(lambda: container.state == "restarting")
+        assert container.stop() == 0
+        assert container.state == "stopped"
+        runs = len(output(container))
+        time.sleep(0.2)
+        assert len(output(container)) == runs
+
+
+def test_a_detached_container_restarts_without_its_program(image: Image) -> None:
+    container = started(image, "echo run; sleep 60", restart="always", detach=True)
+    try:
+        container.close()
+        first = container.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)  # not by `kill`, which ends it for good
+        eventually(lambda: container.pid not in (None, first) and container.state == "running")
+        assert container.inspect().restart_count == 1
+        container.kill()
+        assert container.wait(10) == 137
+        assert container.state == "stopped"
+    finally:
+        container.delete(force=True)
+
+
+def test_what_cannot_be_started_again_is_tried_again(image: Image) -> None:
+    with started(image, "echo run; mv /bin/sh /sh; exit 1", restart="on-failure:2") as container:
+        assert container.wait(10) == 127
+        assert container.inspect().restart_count == 2
+        assert output(container) == ["run"]
+        assert [c.state for c in pc.Container.list(all=True, store=image.store)] == ["stopped"]
+
+
+def test_next_exit_is_that_of_a_run_and_not_of_the_policy(image: Image) -> None:
+    with created(image, "sleep 0.05; exit 9", restart="on-failure:1") as container:
+        codes: list[int] = []
+        waiting = threading.Thread(
+            target=lambda: codes.append(container.wait(10, condition="next-exit"))
+        )
+        waiting.start()
+        container.start()
+        waiting.join()
+        assert codes == [9]
+        assert container.wait(10, condition="next-exit") == 9
+        assert container.wait(10) == 9
+        with pytest.raises(errors.TimeoutExpired):
+            container.wait(0.05, condition="next-exit")
+
+
+def test_a_terminal_comes_back_after_a_restart(image: Image) -> None:
+    with started(
+        image, "tty; read line; echo got $line; exit 1", tty=True, restart="on-failure:1"
+    ) as c:
+        c.write(b"one\n")
+        eventually(lambda: c.inspect().restart_count == 1 and c.state == "running")
+        c.write(b"two\n")
+        assert c.wait(10) == 1
+        text = output(c)
+        assert "got one" in text
+        assert "got two" in text
+        assert text.count("/dev/pts/0") == 2
+
+
+def test_deleting_ends_a_container_that_waits_for_its_restart(image: Image) -> None:
+    with started(image, "exit 1", restart="always") as container:
+        eventually(lambda: container.state == "restarting")
+        with pytest.raises(errors.ContainerStateError):
+            container.delete()
+        container.delete(force=True)
+        assert pc.Container.list(all=True, store=image.store) == ()
+
+
+@pytest.mark.parametrize("policy", ["sometimes", "always:3", "on-failure:", "on-failure:x"])
+def test_what_is_no_policy_is_refused(image: Image, policy: str) -> None:
+    with pytest.raises(errors.ContainerError, match="no restart policy"):
+        started(image, "exit 0", restart=policy)
+
+
+def test_a_program_that_is_killed_leaves_no_created_container(image: Image, tmp_path: Path) -> None:
+    container = created(image, "exit 0")
+    home = image.store.path / "containers" / container.id
+    os.utime(home, (0, 0))
+    with Store.open(image.store.path) as store:
+        assert container.id in [c.id for c in pc.Container.list(all=True, store=store)]
+    os.close(container._owned)  # as the kernel does when the program ends
+    container._owned = -1
+    with Store.open(image.store.path) as store:
+        assert pc.Container.list(all=True, store=store) == ()
+    assert read_state(home) is None
+    container.close()
