@@ -8,6 +8,7 @@ the remedy. Programming mistakes (a wrong type, an impossible value) stay `TypeE
 from __future__ import annotations
 
 __all__ = [
+    "AddressInUse",
     "BlobNotFound",
     "BuildError",
     "BuildStepFailed",
@@ -29,9 +30,15 @@ __all__ = [
     "LayerError",
     "ManifestNotFound",
     "NameInUse",
+    "NetworkError",
+    "NetworkInUse",
+    "NetworkNotFound",
+    "NoFreeAddress",
     "NotReady",
     "NotReadyInTime",
     "PlatformNotFound",
+    "PortInUse",
+    "PortUnreachable",
     "ProcessFailed",
     "RegistryBlobNotFound",
     "RegistryError",
@@ -41,6 +48,7 @@ __all__ = [
     "SpecError",
     "StartError",
     "StoreError",
+    "SubnetInUse",
     "TarError",
     "TimeoutExpired",
     "Unauthorized",
@@ -295,6 +303,41 @@ class ProcessFailed(ContainerError):
         self.exit_code = exit_code
         self.stdout = stdout
         self.stderr = stderr
+
+
+# --- networks --------------------------------------------------------------------------------
+
+
+class NetworkError(Error):
+    """A network cannot be made or used as asked."""
+
+
+class NetworkNotFound(NetworkError):
+    """The store has no network of that name or id."""
+
+
+class NetworkInUse(NetworkError):
+    """A network cannot be deleted while containers are in it."""
+
+
+class SubnetInUse(NetworkError):
+    """A subnet overlaps one that this host or another network has."""
+
+
+class AddressInUse(NetworkError):
+    """Another container, or the gateway, has that address."""
+
+
+class NoFreeAddress(NetworkError):
+    """All addresses or subnets that could be given are in use."""
+
+
+class PortInUse(NetworkError):
+    """Another container or program has that port of the host."""
+
+
+class PortUnreachable(NetworkError, ConnectionError):
+    """Nothing in the container accepts connections on that port."""
 
 
 # --- build -----------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_a_transaction_is_all_or_nothing(filters: netlink.Socket) -> None:
             [TABLE.add_elements("bridges", one), TABLE.delete_elements("bridges", two)],
         )
     assert caught.value.filename == "take from the set bridges"
-    assert not TABLE.has_elements(filters, "bridges")
+    assert TABLE.elements(filters, "bridges") == []
 
 
 def test_a_transaction_of_another_generation_is_refused(filters: netlink.Socket) -> None:

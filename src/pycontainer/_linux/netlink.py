@@ -24,6 +24,7 @@ __all__ = [
     "Socket",
     "attribute",
     "attributes",
+    "each",
     "flag",
     "nested",
     "network_order",
@@ -248,12 +249,19 @@ def network_order(kind: int, value: int) -> bytes:
 
 def attributes(data: bytes) -> dict[int, bytes]:
     """The attributes in some bytes, by type; of several of one type the last."""
-    found = {}
+    return dict(_walk(data))
+
+
+def each(data: bytes) -> list[bytes]:
+    """The attributes in some bytes, all of one type, such as the elements of a list."""
+    return [value for _, value in _walk(data)]
+
+
+def _walk(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at + 4 <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < 4:
-            break
-        found[kind & _TYPE_MASK] = data[at + 4 : at + length]
+            return
+        yield kind & _TYPE_MASK, data[at + 4 : at + length]
         at += length + -length % 4
-    return found

@@ -182,6 +182,9 @@ class Table:
             netlink.network_order(5, size),
             netlink.network_order(10, number),
         ]
+        if key[0] == "ifname":
+            # For nft(8), which else shows them back to front: type 0, length, BYTEORDER_HOST_ENDIAN.
+            parts.append(netlink.attribute(13, struct.pack("=BBI", 0, 4, 1)))
         if data:
             kind, size = _concatenated(data)
             parts += [netlink.network_order(6, kind), netlink.network_order(7, size)]
@@ -233,16 +236,12 @@ class Table:
         answers = _ask(socket, self._elements(_GETSETELEM, 0, name, encoded, "look into"))
         if not answers:
             return None
-        listed = netlink.attributes(answers[0][4:])[3]
-        found = netlink.attributes(netlink.attributes(listed)[_LIST_ELEMENT])
-        data = netlink.attributes(found[2])[1] if 2 in found else None
-        comment = found.get(6, b"")[2:].rstrip(b"\0").decode(errors="replace")
-        return Element(element.key, data, end=element.end, comment=comment)
+        return _elements_of(answers[0])[0]
 
-    def has_elements(self, socket: netlink.Socket, name: str) -> bool:
-        """Whether a set has any element."""
-        wanted = self._elements(_GETSETELEM, netlink.DUMP, name, None, "look into")
-        return any(netlink.attributes(answer[4:]).get(3) for answer in _ask(socket, wanted))
+    def elements(self, socket: netlink.Socket, name: str) -> list[Element]:
+        """All elements of a set; none if there is no such set."""
+        answers = _ask(socket, self._elements(_GETSETELEM, netlink.DUMP, name, None, "look into"))
+        return [element for answer in answers for element in _elements_of(answer)]
 
     def _elements(
         self, kind: int, flags: int, name: str, encoded: list[bytes] | None, doing: str
@@ -291,6 +290,19 @@ def _ask(socket: netlink.Socket, message: Message) -> list[bytes]:
         return socket.ask(message)
     except FileNotFoundError:
         return []
+
+
+def _elements_of(answer: bytes) -> list[Element]:
+    found = []
+    for listed in netlink.each(netlink.attributes(answer[4:]).get(3, b"")):
+        parts = netlink.attributes(listed)
+        data = netlink.attributes(parts[2])[1] if 2 in parts else None
+        end = bool(int.from_bytes(parts.get(3, b""), "big") & 1)
+        comment = parts.get(6, b"")[2:].rstrip(b"\0").decode(errors="replace")
+        # The element that stands for all before the first range has no key.
+        key = netlink.attributes(parts[1])[1] if 1 in parts else b""
+        found.append(Element(key, data, end=end, comment=comment))
+    return found
 
 
 def _message(kind: int, flags: int, purpose: str, *parts: bytes) -> Message:

@@ -30,7 +30,7 @@ __all__ = [
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 19, 20, 24, 26
 _AF_INET, _AF_INET6 = 2, 10
-_UP = 1
+_UP, _RUNNING = 0x01, 0x40
 
 # linux/if_link.h: IFLA_*
 _ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _IFALIAS = 1, 3, 4, 10, 18, 20
@@ -52,9 +52,14 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 
 
 class Link:
-    """A network interface: its `index`, `name`, `alias` and whether it is `up`."""
+    """A network interface: `index`, `name`, `alias`; whether it is switched on, and has a carrier.
 
-    __slots__ = ("alias", "index", "name", "up")
+    A bridge has a carrier if any of its ports has one.
+    """
+
+    __slots__ = ("alias", "index", "name", "running", "up")
+
+    index: int
 
     def __init__(self, body: bytes) -> None:
         _, _, self.index, flags, _ = _LINK.unpack_from(body)
@@ -62,6 +67,7 @@ class Link:
         self.name = _string(found.get(_IFNAME, b""))
         self.alias = _string(found.get(_IFALIAS, b""))
         self.up = bool(flags & _UP)
+        self.running = bool(flags & _RUNNING)
 
 
 def _string(data: bytes) -> str:
@@ -185,9 +191,9 @@ def find_link(socket: netlink.Socket, name: str) -> Link | None:
         raise
 
 
-def links(socket: netlink.Socket, *, kind: str) -> list[Link]:
-    """The interfaces of one kind, such as ``bridge``."""
-    wanted = netlink.nested(_LINKINFO, netlink.text(_INFO_KIND, kind))
+def links(socket: netlink.Socket, *, kind: str = "") -> list[Link]:
+    """The interfaces, or those of one kind, such as ``bridge``."""
+    wanted = netlink.nested(_LINKINFO, netlink.text(_INFO_KIND, kind)) if kind else b""
     found = socket.ask(_link(_GETLINK, DUMP, "list the interfaces", wanted))
     return [Link(body) for body in found]
 

@@ -30,7 +30,7 @@ from pycontainer.content._writer import sync_directory
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from pycontainer.oci import Digest
@@ -85,6 +85,7 @@ class Store:
         self._session: Session | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._closers: list[Callable[[Store], None]] = []
         self._warns = os.getpid()
         _open_stores.add(self)
 
@@ -136,8 +137,17 @@ class Store:
                 store._warns = 0  # noqa: SLF001
             return store
 
+    def before_close(self, closer: Callable[[Store], None]) -> None:
+        """Have a room's function called with the store when the handle is closed, while it still works."""
+        self._closers.append(closer)
+
     def close(self) -> None:
         """Give the handle back; its leases and temporaries end."""
+        with self._lock:
+            closers, self._closers = self._closers, []
+        if not self._closed:
+            for closer in closers:
+                closer(self)
         with self._lock:
             if self._closed:
                 return
@@ -365,6 +375,7 @@ class Store:
 
     def _leave_to_parent(self) -> None:
         self._lock = threading.Lock()
+        self._closers = []  # what the parent made is the parent's to undo
         self.db.leave_to_parent()
         session, self._session = self._session, None
         if session is not None:

@@ -1,1 +1,22 @@
 """Networks of containers: bridges, addresses, published ports, names."""
+
+from __future__ import annotations
+
+from pycontainer.network._membership import Attachment, Endpoint, Membership, join, leave
+from pycontainer.network._network import DEFAULT, Member, Network
+from pycontainer.network._ports import PortRequest, Ports, PublishedPort, parse_ports
+
+__all__ = [
+    "DEFAULT",
+    "Attachment",
+    "Endpoint",
+    "Member",
+    "Membership",
+    "Network",
+    "PortRequest",
+    "Ports",
+    "PublishedPort",
+    "join",
+    "leave",
+    "parse_ports",
+]

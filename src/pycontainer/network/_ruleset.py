@@ -109,10 +109,13 @@ def make_table(socket: netlink.Socket) -> None:
 
 
 def remove_unused_table(socket: netlink.Socket) -> None:
-    """Remove the table if no network is in it, of any store."""
+    """Remove the table if no network is in it, of any store, and it has nothing to guard."""
     for _ in range(_TRIES):
         generation = nft.generation(socket)
-        if not TABLE.exists(socket) or TABLE.has_elements(socket, "bridges"):
+        if not TABLE.exists(socket):
+            return
+        # Where forwarding had to be switched on, it stays on, and what guards it stays too.
+        if any(TABLE.elements(socket, name) for name in ("bridges", "subnets4", "uplinks")):
             return
         try:
             nft.transact(socket, [TABLE.delete()], generation=generation)
