@@ -159,6 +159,15 @@ def test_what_it_said_last_counts_though_it_is_yet_to_be_written_down(image: Ima
             os.kill(state.monitor, signal.SIGCONT)
 
 
+def test_one_without_a_monitor_is_not_waited_for(image: Image) -> None:
+    with started(image, "sleep 600", lambda _: True) as container:
+        state = read_state(image.store.directory("containers") / container.id)
+        assert state is not None
+        os.kill(state.monitor, signal.SIGKILL)
+        with pytest.raises(errors.NotReady, match="lost its monitor"):
+            container.wait_ready(pc.ready.log("never"), timeout=60)
+
+
 def test_a_function_that_fails_otherwise_ends_the_waiting(image: Image, tmp_path: Path) -> None:
     def wrong(container: pc.Container) -> bool:
         raise LookupError(container.name)

@@ -25,6 +25,7 @@ from pycontainer.errors import (
     NotReadyInTime,
     TimeoutExpired,
 )
+from pycontainer.runtime import is_watched
 
 if TYPE_CHECKING:
     from pycontainer.containers._container import Container
@@ -239,13 +240,14 @@ def wait_until_ready(container: Container, ready: Ready, timeout: float | None) 
 
     Raises:
         NotReadyInTime: It does not hold after that many seconds; the container goes on.
-        NotReady: The container has ended.
+        NotReady: The container has ended, or its monitor, which keeps its log, was killed.
     """
     check = _as_check(ready)
     deadline = None if timeout is None else time.monotonic() + timeout
     pause, error = _FIRST_PAUSE, None
     with check.begin(container) as is_ready:
         while True:
+            watched = is_watched(container._directory)  # noqa: SLF001
             ended = container.state == "stopped"
             if ended:
                 _wait_for_records(container)
@@ -257,6 +259,8 @@ def wait_until_ready(container: Container, ready: Ready, timeout: float | None) 
                 error = caught
             if ended:
                 raise _not_ready(container, f"ended before it was ready ({check})", error)
+            if not watched:
+                raise _not_ready(container, f"lost its monitor, not ready ({check})", error)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise _not_ready(

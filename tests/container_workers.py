@@ -1,0 +1,183 @@
+"""Programs whose containers' processes are killed, run by the tests of `containers`.
+
+container_workers.py ROLE OPERATION STORE STEP     kill one process at every STEP-th line of an operation
+
+ROLE is ``host`` or one of `fault`; OPERATION ``attached`` or ``detached``. Each death is
+followed by what a user would do: open the store again, look, and remove what is found. Prints how many
+deaths there were.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import fault
+import pycontainer as pc
+from pycontainer import errors
+from pycontainer.containers import _home
+from pycontainer.content import Store
+from pycontainer.images import Image
+from pycontainer.runtime import _zygote
+
+SCRIPT = "trap 'exit 3' TERM; echo up; read line"
+PATIENCE = 20.0
+MOST = 20_000
+
+
+def life(store: Store, image: Image, *, detach: bool) -> None:
+    """All that one container goes through, checked."""
+    with pc.Container.start(
+        image,
+        ["sh", "-c", SCRIPT],
+        name="victim",
+        store=store,
+        stdin=True,
+        detach=detach,
+        ready=pc.ready.log("up"),
+        timeout=PATIENCE,
+    ) as container:
+        done = container.exec(["sh", "-c", "echo hi; exit 4"], timeout=PATIENCE)
+        assert (done.stdout, done.exit_code) == (b"hi\n", 4), (done.stdout, done.exit_code)
+        code = container.stop(PATIENCE)
+        assert code == 3, code
+        assert [str(line) for line in container.logs()] == ["up"]
+        container.delete()
+
+
+def survive(store: Store, image: Image, *, detach: bool) -> None:
+    """The same where a process behind it dies; an error of ours is an answer, another one is none."""
+    try:
+        life(store, image, detach=detach)
+    except errors.Error:
+        pass
+    except AssertionError as error:
+        # Killed as it was about to become the command; or its end was seen by nobody.
+        if error.args[0] not in ((b"", 137), None):
+            raise
+
+
+def recover(path: Path, image_id: str, names: list[str]) -> None:
+    """What another program finds afterwards, and that nothing is left when it has cleaned up."""
+    with Store.open(path) as store:
+        for found in pc.Container.list(all=True, store=store):
+            found.inspect() if found.state == "running" else None
+            found.delete(force=True)
+        store.collect()
+        assert [p.name for p in store.directory("containers").iterdir()] == []
+        assert list(store.roots("container")) == []
+        assert Image.get(image_id, store=store).size > 0
+    for name in names:
+        groups = [at for at, below, _ in os.walk("/sys/fs/cgroup") if name in below]
+        assert groups == [], groups
+        assert name not in Path("/proc/self/mountinfo").read_text()
+    assert not (left := running(names)), left
+    names.clear()
+
+
+def running(names: list[str]) -> list[str]:
+    """Processes in the control groups of these containers that are not about to be reaped."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            group = Path(f"/proc/{process}/cgroup").read_text()
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX" and any(name in group for name in names):
+            found.append(process)
+    return found
+
+
+def kill_behind(role: str, path: Path, step: int, *, detach: bool, names: list[str]) -> int:
+    """Deaths of processes behind the container, while this program lives."""
+    point = fault.Point()
+    _zygote._BOOT = point.boot(_zygote._BOOT)
+    deaths = 0
+    with Store.open(path) as store:
+        image = Image.get("busybox:test", store=store)
+        for line in range(0, MOST, step):
+            if role == "zygote":
+                process = _zygote.current()._process
+                process.kill()
+                process.wait()
+            point.set(role, line)
+            survive(store, image, detach=detach)
+            died = point.clear()
+            recover(path, str(image.id), names)
+            deaths += died
+            if not died and line > 10 * step:
+                break
+    point.close()
+    return deaths
+
+
+def kill_host(path: Path, step: int, *, detach: bool, names: list[str]) -> int:
+    """Deaths of the program itself."""
+    with Store.open(path) as store:
+        image_id = str(Image.get("busybox:test", store=store).id)
+    deaths = 0
+    for line in range(0, MOST, step):
+        told, tell = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                tell_names(functools.partial(_write_line, tell))
+                with Store.open(path) as store:
+                    image = Image.get(image_id, store=store)
+                    fault.die_at(line)
+                    life(store, image, detach=detach)
+                    sys.settrace(None)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(tell)
+        _, status = os.waitpid(pid, 0)
+        with os.fdopen(told) as lines:
+            names += lines.read().split()
+        assert os.waitstatus_to_exitcode(status) in (0, -9), status
+        recover(path, image_id, names)
+        if status == 0:
+            break
+        deaths += 1
+    return deaths
+
+
+def _write_line(fd: int, text: str) -> None:
+    os.write(fd, text.encode() + b"\n")
+
+
+def tell_names(say: Callable[[str], object]) -> None:
+    """Call a function with the id of each container that is about to be made."""
+    make = secrets.token_hex
+
+    def token_hex(nbytes: int | None = None) -> str:
+        name = make(nbytes)
+        say(name)
+        return name
+
+    secrets.token_hex = token_hex
+
+
+def main() -> None:
+    role, operation, path, step = sys.argv[1:]
+    faulthandler.dump_traceback_later(250, exit=True)
+    vars(_home)["_YOUNG_SECONDS"] = 0  # what is in the making here is known to be dead
+    names: list[str] = []
+    detach = operation == "detached"
+    if role == "host":
+        deaths = kill_host(Path(path), int(step), detach=detach, names=names)
+    else:
+        tell_names(names.append)
+        deaths = kill_behind(role, Path(path), int(step), detach=detach, names=names)
+    print(deaths)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Deaths at chosen lines: the program's own, or those of the processes behind a container.
+
+A point is a role and a number: the process of that role kills itself by SIGKILL before that line of the
+product, counted from its beginning. The roles behind a container are those of `pycontainer.runtime`:
+``zygote``, ``monitor`` and its child ``init``, ``executor`` and its child ``command``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+import pycontainer
+
+__all__ = ["Point", "die_at"]
+
+_PRODUCT = os.path.dirname(pycontainer.__file__)
+_TESTS = os.path.dirname(__file__)
+_MAIN = {"monitor.py": "monitor", "execution.py": "executor"}
+
+
+def die_at(line: int) -> None:
+    """Let the calling thread die before the n-th line of the product from here on."""
+    count = 0
+
+    def step(code: CodeType) -> None:
+        nonlocal count
+        if count == line:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+
+    _trace(step)
+
+
+def _trace(step: Callable[[CodeType], None]) -> None:
+    """Call a function before each line of the product."""
+
+    def follow(frame: FrameType, event: str, argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(_PRODUCT):
+            return None
+        if event == "line":
+            step(frame.f_code)
+        return follow
+
+    sys.settrace(follow)
+
+
+class Point:
+    """Where the next process behind a container dies; nowhere at first."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+
+    def set(self, role: str, line: int) -> None:
+        """Have processes that begin from now on, and the zygote, die there."""
+        self._file.seek(0)
+        self._file.write(f"{role} {line}".encode())
+        self._file.truncate()
+        self._file.flush()
+
+    def clear(self) -> bool:
+        """Have none die any more; return whether one has since `set`."""
+        died = os.fstat(self._file.fileno()).st_size == 0
+        os.ftruncate(self._file.fileno(), 0)
+        return died
+
+    def boot(self, boot: str) -> str:
+        """What zygotes run at their start, with this point watched."""
+        head, _, main = boot.rpartition("; ")
+        path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        return (
+            f"{head}; sys.path.insert(0, {_TESTS!r}); import fault; fault.watch({path!r}); {main}"
+        )
+
+    def close(self) -> None:
+        """Forget it."""
+        self._file.close()
+
+
+def watch(path: str) -> None:
+    """In a zygote: die, and let its children die, where the file at `path` says."""
+    point = _Watch(path)
+    _trace(point.step)
+
+
+class _Watch:
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.file = os.fstat(self.fd).st_ino
+        self.process = os.getpid()
+        self.role, self.count, self.last = "zygote", 0, self._last("zygote")
+
+    def _last(self, role: str) -> int:
+        """The line at which a process is to die; -1 for never."""
+        wanted, _, line = os.pread(self.fd, 100, 0).decode().partition(" ")
+        return int(line) if role == wanted else -1
+
+    def step(self, code: CodeType) -> None:
+        if os.getpid() != self.process:
+            self.process, self.count, self.last = os.getpid(), 0, -1
+            self.role = {"monitor": "init", "executor": "command"}.get(self.role, "")
+        if not self.role:  # a clone of the zygote, with a request in hand
+            self.role = _MAIN.get(os.path.basename(code.co_filename), "")
+        if not self.role:
+            return
+        if self.count == 0:
+            self.last = self._last(self.role)
+        if self.count == self.last:
+            self._say_so()
+            os.kill(os.getpid(), signal.SIGKILL)
+            ctypes.string_at(0)  # the first process of a namespace takes no signal from within
+        self.count += 1
+
+    def _say_so(self) -> None:
+        with contextlib.suppress(OSError):  # init closes what is not for the program it becomes
+            if os.fstat(self.fd).st_ino == self.file:
+                os.ftruncate(self.fd, 0)

@@ -1,0 +1,41 @@
+"""Kill -9 of each process of a container at lines throughout its life: nothing wrong, nothing left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import container_workers
+from busybox import busybox_image
+from pycontainer.content import Store
+
+pytestmark = pytest.mark.root
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+STEPS = {"host": 1500, "zygote": 60, "monitor": 60, "init": 300, "executor": 40, "command": 200}
+"""Every how many lines there is a death; a tenth of that in a thorough run."""
+
+
+@pytest.mark.parametrize("operation", ["attached", "detached"])
+@pytest.mark.parametrize("role", STEPS)
+def test_a_death_leaves_nothing_that_cannot_be_removed(
+    role: str, operation: str, tmp_path: Path
+) -> None:
+    with Store.open(tmp_path / "store") as store:
+        busybox_image(store, tmp_path / "busybox")
+    step = max(1, STEPS[role] // 10) if THOROUGH else STEPS[role]
+    command = [
+        sys.executable,
+        container_workers.__file__,
+        role,
+        operation,
+        str(store.path),
+        str(step),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 3
