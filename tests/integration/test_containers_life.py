@@ -303,3 +303,65 @@ def test_a_program_that_is_killed_leaves_no_created_container(image: Image, tmp_
         assert pc.Container.list(all=True, store=store) == ()
     assert read_state(home) is None
     container.close()
+
+
+# --- commands beside the container's own -----------------------------------------------------
+
+
+def commands(container: pc.Container) -> list[str]:
+    """What runs in it; its first process, busybox's sleep, reaps nobody."""
+    return [" ".join(process.args) for process in container.top() if process.state != "Z"]
+
+
+def test_a_command_that_takes_too_long_goes_with_all_that_it_started(image: Image) -> None:
+    with started(image, "sleep 600") as container:
+        script = "setsid sleep 601 & (sleep 602 &) ; sleep 603"
+        with pytest.raises(errors.TimeoutExpired):
+            container.exec(["sh", "-c", script], timeout=0.3)
+        eventually(lambda: len(commands(container)) == 1)
+
+
+def test_closing_a_command_ends_what_it_left_running(image: Image) -> None:
+    with started(image, "sleep 600") as container:
+        with container.exec(["sh", "-c", "sleep 601 & echo up; sleep 602"], wait=False) as process:
+            assert next(process.stream(10)) == ("stdout", b"up\n")
+            eventually(lambda: len(commands(container)) == 3)
+        eventually(lambda: len(commands(container)) == 1)
+
+
+def test_what_a_command_leaves_behind_lives_on_after_its_own_end(image: Image) -> None:
+    with started(image, "sleep 600") as container:
+        process = container.exec(["sh", "-c", "sleep 601 >/dev/null 2>&1 & exit 3"])
+        assert process.exit_code == 3
+        eventually(lambda: len(commands(container)) == 2)
+
+
+def test_the_exit_code_is_there_after_streaming(image: Image) -> None:
+    with (
+        started(image, "sleep 600") as container,
+        container.exec(["sh", "-c", "echo one; echo two >&2; exit 5"], wait=False) as process,
+    ):
+        assert sorted(process.stream(10)) == [("stderr", b"two\n"), ("stdout", b"one\n")]
+        assert process.exit_code == 5
+
+
+def test_a_detached_command_outlives_its_handle(image: Image) -> None:
+    with started(image, "sleep 600") as container:
+        with container.exec(["sh", "-c", "sleep 0.2; echo done > /done"], detach=True) as process:
+            assert process.exit_code is None
+        eventually(lambda: container.fs.exists("/done"))
+        process = container.exec(["sh", "-c", "exit 4"], detach=True)
+        assert process.wait(10) == 4
+        process.close()
+
+
+def test_a_privileged_command_has_the_rights_that_the_container_lacks(image: Image) -> None:
+    mount = ["sh", "-c", "mkdir -p /there && mount -t tmpfs none /there"]
+    with started(image, "sleep 600", no_new_privileges=True) as container:
+        assert container.exec(mount).exit_code != 0
+        assert container.exec(mount, privileged=True).exit_code == 0
+
+
+def test_the_log_is_followed_over_restarts(image: Image) -> None:
+    with started(image, "echo run; exit 1", restart="on-failure:2") as container:
+        assert [str(line) for line in container.logs(follow=True)] == ["run"] * 3

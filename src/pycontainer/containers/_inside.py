@@ -15,6 +15,7 @@ from pycontainer.containers._logs import LogLine, LogReader, read_log
 from pycontainer.containers._options import words
 from pycontainer.containers._process import Process, start_process
 from pycontainer.containers._processes import ProcessInfo, Usage, list_processes, measure
+from pycontainer.containers._security import privileged_process
 from pycontainer.containers._view import running_state
 from pycontainer.errors import ContainerError, ContainerStateError, TimeoutExpired
 from pycontainer.oci.runtime import Capabilities, RuntimeSpec
@@ -122,9 +123,6 @@ class Inside(Life):
             if _home.wait_for_end(self._directory, interval):
                 return
 
-    def _has_ended(self) -> bool:
-        return self._exit() is not None or self.state == "stopped"
-
     def exec(
         self,
         args: Sequence[str] | str,
@@ -135,6 +133,8 @@ class Inside(Life):
         input: bytes | None = None,
         stdin: bool = False,
         tty: bool = False,
+        privileged: bool = False,
+        detach: bool = False,
         wait: bool = True,
         check: bool = False,
         timeout: float | None = None,
@@ -149,10 +149,14 @@ class Inside(Life):
             input: Written to its standard input.
             stdin: Whether its standard input stays open for `Process.write`.
             tty: Whether it has a terminal.
+            privileged: Whether it has all capabilities that this program has and no system call filter,
+                whatever the container has.
+            detach: Whether it outlives this program. Its output then is thrown away, and it is returned
+                as it runs.
             wait: Whether to wait for its end, capturing its output. Otherwise it is returned as it
                 runs: read it with `Process.stream` or `Process.wait`, and close it.
             check: Whether another exit code than 0 raises, where it is waited for.
-            timeout: Seconds to wait; after them it is killed.
+            timeout: Seconds to wait; after them it is killed with all that it has started.
 
         Raises:
             ContainerError: There is nothing to run.
@@ -166,10 +170,16 @@ class Inside(Life):
         process = self._another_process(
             spec.process, words(args), env=env or {}, workdir=workdir, user=user, tty=tty
         )
+        seccomp = spec.seccomp
+        if privileged:
+            process, seccomp = privileged_process(process)
+        if detach:
+            running = execute(state, process, detach=True, seccomp_profile=seccomp)
+            return Process(process.args, running, -1, {})
         started = start_process(
             process.args,
             lambda i, o, e: execute(
-                state, process, stdin=i, stdout=o, stderr=e, seccomp_profile=spec.seccomp
+                state, process, stdin=i, stdout=o, stderr=e, seccomp_profile=seccomp
             ),
             stdin=stdin or input is not None,
             tty=tty,

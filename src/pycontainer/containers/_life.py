@@ -83,16 +83,17 @@ class Life:
         ``creating``: it is being started; ``created``: it waits for that; ``running``; ``paused``;
         ``restarting``: it has ended and waits to be started again by its restart policy; ``stopped``.
         """
-        state, ended = read_state(self._directory), self._exit()
-        if ended is not None and ended.next_start is not None and is_watched(self._directory):
-            return "restarting"
+        ended, state = last_exit(self._directory), read_state(self._directory)  # in this order
+        if ended is not None and (state is None or state.run <= ended.run):
+            waits = ended.next_start is not None and is_watched(self._directory)
+            return "restarting" if waits else "stopped"
         if state is None:
             if is_watched(self._directory):
                 return "creating"
-            made = self._record.kept and ended is None and self._directory.exists()
-            return "created" if made else "stopped"
-        if ended is not None or not state.alive:
-            return "stopped"
+            return "created" if self._record.kept and self._directory.exists() else "stopped"
+        if not state.alive:  # its monitor, if there is one, is about to write that down
+            policy = Upkeep.from_json(self._record.upkeep).restart.name
+            return "stopped" if policy == "no" or self._has_ended() else "restarting"
         return "paused" if is_frozen(state) else "running"
 
     @property
@@ -118,6 +119,16 @@ class Life:
         """Whether the kernel killed some of it for want of memory."""
         ended = self._exit()
         return ended is not None and ended.oom_killed
+
+    def _has_ended(self) -> bool:
+        """Whether nothing will be written to its log any more."""
+        ended, state = last_exit(self._directory), read_state(self._directory)
+        if ended is not None and (state is None or state.run <= ended.run):
+            return ended.next_start is None or not is_watched(self._directory)
+        if state is not None and state.alive:
+            return False
+        told = self._running is not None and self._running.has_ended
+        return told or not is_watched(self._directory)
 
     @property
     def _plan(self) -> RootfsPlan:

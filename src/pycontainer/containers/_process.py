@@ -62,7 +62,8 @@ class Completed:
 class Process:
     """A command in a container, with its output captured.
 
-    Made by `Container.exec`. Leaving it as a context manager, or `close`, ends it.
+    Made by `Container.exec`. Leaving it as a context manager, or `close`, ends it with all that it has
+    started, unless it is detached: that one lives on.
 
     Attributes:
         args: Command and arguments.
@@ -150,8 +151,8 @@ class Process:
         self._running.signal(number)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL)."""
-        self._running.signal(9)
+        """Kill it with all that it has started (SIGKILL)."""
+        self._running.kill()
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal."""

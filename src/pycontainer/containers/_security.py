@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pycontainer.oci.runtime import Process, RuntimeSpec
 
-__all__ = ["Security"]
+__all__ = ["Security", "privileged_process"]
 
 _PREFIX: Final = "CAP_"
 _ALL: Final = "ALL"
@@ -130,6 +130,12 @@ class Security:
             process,
             capabilities=Capabilities(bounding=names, effective=active, permitted=active),
         )
+
+
+def privileged_process(process: Process) -> tuple[Process, Mapping[str, object]]:
+    """A process with all rights that can be given, and the system call filter of one: none."""
+    rights = Security(privileged=True)._with_capabilities(process)  # noqa: SLF001
+    return evolve(rights, apparmor_profile="", selinux_label=""), _UNCONFINED
 
 
 def _privileged(spec: RuntimeSpec) -> RuntimeSpec:

@@ -125,9 +125,12 @@ class Startable(Inside):
         (self._directory / "held").unlink(missing_ok=True)
         spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         self._record = record
-        self._running, self._stdin = start_of(
-            _home.New(record, self._directory, spec, self._plan), timeout=timeout, again=True
-        )
+        new = _home.New(record, self._directory, spec, self._plan)
+        try:
+            self._running, self._stdin = start_of(new, timeout=timeout, again=True)
+        except BaseException:
+            self._await_no_monitor()
+            raise
 
     def _relieve_monitor(self) -> None:
         """Let the monitor of the last run go, or do what it could not do because it was killed."""
@@ -139,13 +142,17 @@ class Startable(Inside):
         if self._running is not None:
             self._running.let_go()
             self._running = None
+        self._await_no_monitor()
+        if control is None:
+            clear(self._directory)
+
+    def _await_no_monitor(self) -> None:
+        """Wait for the end of a monitor that is about to go: it holds its lock to the last."""
         deadline = time.monotonic() + _RELEASE_SECONDS
         while is_watched(self._directory):
             if time.monotonic() > deadline:
                 raise ContainerStateError(f"the monitor of container {self.name} does not go")
             time.sleep(_POLL_SECONDS)
-        if control is None:
-            clear(self._directory)
 
 
 def start_of(new: _home.New, *, timeout: float | None, again: bool = False) -> tuple[Running, int]:

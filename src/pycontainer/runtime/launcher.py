@@ -116,6 +116,10 @@ class Running:
         finally:
             os.close(pidfd)
 
+    def kill(self) -> None:
+        """Kill it with all that it has started; with a container's first process the container."""
+        wire.send(self._channel, "kill")
+
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal."""
         wire.send(self._channel, "resize", rows, columns)

@@ -14,6 +14,7 @@ import select
 from pycontainer._linux import erofs, process
 from pycontainer.runtime._inside import cgroup, init, wire
 from pycontainer.runtime._inside.streams import Streams
+from pycontainer.runtime._inside.subgroup import Subgroup
 from pycontainer.runtime._inside.terminal import become_terminal
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _KILL = 9
+_PATIENCE = 2.0
 
 
 def main(request: dict[str, object], fds: list[int], host: int) -> None:
@@ -45,6 +47,9 @@ def main(request: dict[str, object], fds: list[int], host: int) -> None:
         wire.send(execution.owner, "failed", "enter the container", error.errno or 0, str(error))
     else:
         execution.run()
+    finally:
+        if execution.subgroup is not None:
+            execution.subgroup.remove(patience=_PATIENCE if execution.killed else 0.0)
 
 
 class _Execution:
@@ -52,14 +57,18 @@ class _Execution:
         self.owner = owner
         self.host = host
         self.streams = Streams()
+        self.subgroup: Subgroup | None = None
+        self.killed = False
         self.pid = 0
         self.pidfd = -1
 
     def start(self, request: dict[str, object], container: int, stdio: list[int]) -> None:
         """Enter the container and execute the command there, or raise."""
         payload = self.streams.open(stdio, log=False, tty=bool(request["tty"]))
-        group = cgroup.open_v2(request["cgroup"])
         cgroup.join(request["cgroup"])
+        self.subgroup = Subgroup(request["cgroup"])
+        self.subgroup.join()
+        group = self.subgroup.open_v2(otherwise=cgroup.open_v2(request["cgroup"]))
         report_r, report_w = os.pipe()
         console, console_inside = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         namespaces, spec = request["namespaces"], request["process"]
@@ -103,7 +112,7 @@ class _Execution:
                     return
                 if fd == self.host:
                     poll.unregister(fd)
-                    self._signal(_KILL)
+                    self._kill()
                 elif fd == self.owner.fileno():
                     self._command(poll)
                 else:
@@ -114,11 +123,20 @@ class _Execution:
         if packet is None:
             poll.unregister(self.owner.fileno())
             if self.host >= 0:
-                self._signal(_KILL)
+                self._kill()
+        elif packet[0] in ("kill", "delete"):
+            self._kill()
         elif packet[0] == "signal" and isinstance(packet[1], int):
             self._signal(packet[1])
         elif packet[0] == "resize":
             self.streams.resize(*packet[1:])
+
+    def _kill(self) -> None:
+        """Kill the command and all that it has started."""
+        self.killed = True
+        assert self.subgroup is not None
+        self.subgroup.kill()
+        self._signal(_KILL)
 
     def _signal(self, number: int) -> None:
         try:
@@ -127,6 +145,9 @@ class _Execution:
             pass
 
     def _ended(self, poll: select.poll) -> None:
+        if self.killed:  # also what it has started since
+            assert self.subgroup is not None
+            self.subgroup.kill()
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         self.streams.drain(poll)

@@ -287,6 +287,8 @@ class _Monitor:
         elif packet[0] == "release":
             self.released = True
             self._hold()
+        elif packet[0] == "kill" and self.exit is None:
+            self._kill()
         elif packet[0] == "resize":
             self.streams.resize(*packet[1:])
 
