@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontainer.build import Builder
+from pycontainer.build import Builder, Event, InlineCache, RegistryCache, VertexCached
 from pycontainer.content import Store
 from pycontainer.errors import RegistryError
 from pycontainer.images import Registry
@@ -32,3 +32,60 @@ def test_a_base_image_that_nobody_has(store: Store, tmp_path: Path) -> None:
         pytest.raises(RegistryError, match="base"),
     ):
         Builder(f"{server.host}/base:1").build(store=store)
+
+
+# --- caches --------------------------------------------------------------------------------------
+
+
+def _builder(context: Path) -> Builder:
+    context.mkdir(exist_ok=True)
+    (context / "a").write_text("A")
+    (context / "b").write_text("B")
+    stage = Builder.scratch(context=context).copy("a", "/out/a")
+    return Builder.scratch(context=context).copy("/out", "/", from_=stage).copy("b", "/")
+
+
+def _cached(builder: Builder, store: Store, cache: RegistryCache) -> list[str]:
+    events: list[Event] = []
+    builder.build(store=store, cache_from=cache, progress=events.append)
+    return sorted(e.title for e in events if isinstance(e, VertexCached) and e.imported)
+
+
+def test_a_cache_of_its_own_in_a_registry(store: Store, tmp_path: Path) -> None:
+    builder = _builder(tmp_path / "context")
+    with (
+        Registry.serve(tmp_path / "registry") as server,
+        Store.open(tmp_path / "other") as other,
+    ):
+        cache = RegistryCache(f"{server.host}/app:cache")
+        builder.build(store=store, cache_to=cache)
+        builder.build(store=store, cache_to=cache)
+        assert _cached(builder, other, cache) == [
+            "COPY --from=stage /out /",
+            "COPY a /out/a",
+            "COPY b /",
+        ]
+
+
+def test_an_image_that_is_its_own_cache(store: Store, tmp_path: Path) -> None:
+    builder = _builder(tmp_path / "context")
+    with (
+        Registry.serve(tmp_path / "registry") as server,
+        Store.open(tmp_path / "other") as other,
+    ):
+        name = f"{server.host}/app:1"
+        image = builder.build(name, store=store, cache_to=InlineCache(), push=True)
+        found = _cached(builder, other, RegistryCache(name))
+        assert found == ["COPY --from=stage /out /", "COPY b /"]  # of its own layers alone
+        pulled = Registry(server.host).pull("app:1", store=other)
+        assert pulled.digest == image.digest
+
+
+def test_a_registry_without_that_cache(store: Store, tmp_path: Path) -> None:
+    builder = _builder(tmp_path / "context")
+    with Registry.serve(tmp_path / "registry") as server:
+        host = server.host
+        assert _cached(builder, store, RegistryCache(f"{host}/app:none")) == []
+    # And one that is not there at all.
+    with Store.open(tmp_path / "other") as other:
+        assert _cached(builder, other, RegistryCache(f"{host}/app:none", timeout=1.0)) == []

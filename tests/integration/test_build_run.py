@@ -302,6 +302,30 @@ def test_stages_that_nobody_needs_do_not_run(base: Image) -> None:
     assert "x" in files_of(Builder.scratch().copy("/x", "/", from_=stage).build(store=base.store))
 
 
+def test_squashing_keeps_deletions_and_links(base: Image) -> None:
+    builder = (
+        Builder(base)
+        .run("mkdir /d && echo 1 > /d/one && ln /d/one /d/twin && echo 2 > /gone")
+        .run("rm /gone /etc/passwd && rm -r /tmp && echo 3 > /tmp && ln -s one /d/link")
+        .run("rm -r /root && mkdir /root && touch /root/new")
+    )
+    long, short = builder.build(), builder.build(squash=True)
+    assert len(short.layers) == len(base.layers) + 1
+    found = changes(short)
+    assert "gone" not in found
+    assert found["etc/.wh.passwd"] is Kind.FILE
+    assert found["tmp"] is Kind.FILE
+    assert {found["d/one"], found["d/twin"]} == {Kind.FILE, Kind.HARD_LINK}
+    listing = "stat -c '%A %u:%g %Y %N' /d /d/* /root /root/* /tmp /bin/*; ls -a /"
+    texts = []
+    for image in (long, short):
+        events: list[Event] = []
+        Builder(image).run(listing).build(progress=events.append)
+        texts.append("".join(event.text for event in events if isinstance(event, VertexLog)))
+    assert "new" in texts[0]
+    assert texts[0] == texts[1]
+
+
 def test_one_digest_in_two_stores(tmp_path: Path) -> None:
     digests = set()
     for name in ("first", "second"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pycontainer.build._builder import Builder
 from pycontainer.build._cache import BuildCache, CacheEntry
+from pycontainer.build._cache_places import CachePlace, InlineCache, LocalCache, RegistryCache
 from pycontainer.build._events import (
     Event,
     Progress,
@@ -12,13 +13,20 @@ from pycontainer.build._events import (
     VertexLog,
     VertexStarted,
 )
+from pycontainer.build._outputs import Output, OutputFormat
 
 __all__ = [
     "BuildCache",
     "Builder",
     "CacheEntry",
+    "CachePlace",
     "Event",
+    "InlineCache",
+    "LocalCache",
+    "Output",
+    "OutputFormat",
     "Progress",
+    "RegistryCache",
     "VertexCached",
     "VertexFinished",
     "VertexLog",

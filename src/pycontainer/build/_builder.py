@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from attrs import frozen
 
-from pycontainer.build._cache import BuildCache
+from pycontainer.build._build import BuildOptions, build
 from pycontainer.build._configure import (
     AddVolumes,
     Expose,
@@ -21,23 +21,24 @@ from pycontainer.build._configure import (
     SetUser,
 )
 from pycontainer.build._copy import Copy
-from pycontainer.build._graph import State, Step, Vertex
+from pycontainer.build._graph import Step, Vertex
 from pycontainer.build._run import Run
-from pycontainer.build._solver import Solver
 from pycontainer.build._sources import ImageSource, LocalSource, ScratchSource, StoredImageSource
-from pycontainer.build._work import Work, default_epoch
 from pycontainer.build._workdir import Workdir
 from pycontainer.content import Store
-from pycontainer.images import Image, create
+from pycontainer.images import Image
 from pycontainer.oci import Platform, Reference
 
 if TYPE_CHECKING:
     import os
 
+    from pycontainer.build._cache_places import CachePlace, InlineCache
     from pycontainer.build._events import Progress
+    from pycontainer.build._outputs import Output
 
 __all__ = ["Builder"]
 
+T = TypeVar("T")
 Command = Sequence[str] | str
 """Words to execute, or a text for the image's shell."""
 
@@ -230,6 +231,13 @@ class Builder:
         context: str | os.PathLike[str] = ".",
         store: Store | None = None,
         use_cache: bool = True,
+        cache_from: CachePlace | Sequence[CachePlace] = (),
+        cache_to: CachePlace | InlineCache | Sequence[CachePlace | InlineCache] = (),
+        outputs: Output | Sequence[Output] = (),
+        push: bool = False,
+        compression: Literal["gzip", "zstd", "none"] = "gzip",
+        level: int | None = None,
+        squash: bool = False,
         source_date_epoch: int | None = None,
         progress: Progress | None = None,
         timeout: float | None = None,
@@ -245,29 +253,48 @@ class Builder:
             context: The directory that `copy` takes files from.
             store: Where to build; None for the store of the image that the stage begins with, if it
                 begins with one at hand, else the default store.
-            use_cache: Whether steps may be taken from the cache.
+            use_cache: Whether steps may be taken from a cache.
+            cache_from: Caches elsewhere that steps may be taken from, too. One that is not there or
+                damaged is passed over with a warning in the log.
+            cache_to: Where to put what this build knows by now: other machines' `cache_from`.
+            outputs: Files and directories that the image, or its files, are written to as well.
+            push: Whether to send it, once built, to the registry that `tag` names.
+            compression: Of new layers.
+            level: For gzip 1 to 3 (1), for zstd 1 to 22 (3).
+            squash: Put all that was added to the base image into one layer.
             source_date_epoch: The image's time, seconds since 1970; None for the environment's
                 ``SOURCE_DATE_EPOCH``, else 0.
             progress: Called with each event, by one thread at a time.
             timeout: Seconds for the whole build.
 
         Raises:
-            BuildError: A step cannot be done; `BuildStepFailed` where a command failed.
+            BuildError: A step cannot be done, `BuildStepFailed` where a command failed; or a cache or
+                output cannot be written.
             TimeoutExpired: The build took too long.
-            RegistryError: The base image cannot be pulled.
+            RegistryError: The base image cannot be pulled, or the registry takes no image or cache.
         """
-        store = store or self._store()
-        work = Work(
-            store=store,
-            epoch=default_epoch() if source_date_epoch is None else source_date_epoch,
-            context=Path(context),
+        if push and tag is None:
+            raise ValueError("an image without a tag cannot be pushed")
+        options = BuildOptions(
+            context=context,
+            use_cache=use_cache,
+            cache_from=_all(cache_from),
+            cache_to=_all(cache_to),
+            compression=compression,
+            level=level,
+            squash=squash,
+            source_date_epoch=source_date_epoch,
+            progress=progress,
+            timeout=timeout,
         )
-        solver = Solver(work, BuildCache(store), progress=progress, use_cache=use_cache)
-        with store.lease():
-            state = solver.solve(self.target, timeout=timeout)
-            assert isinstance(state, State)
-            layers = [(layer.descriptor, layer.diff_id) for layer in state.layers]
-            return create(store, layers, state.config, tag=tag)
+        return build(
+            self.target,
+            store or self._store(),
+            options,
+            tag=tag,
+            outputs=_all(outputs),
+            push=push,
+        )
 
     def _store(self) -> Store:
         vertex = self.target
@@ -278,6 +305,11 @@ class Builder:
 
     def __repr__(self) -> str:
         return f"<Builder {self.target.title!r}>"
+
+
+def _all(given: T | Sequence[T]) -> tuple[T, ...]:
+    """One value, or several."""
+    return tuple(given) if isinstance(given, Sequence) else (given,)
 
 
 def _begin(base: str | Reference | Image | Builder, platform: str | Platform | None) -> Vertex:

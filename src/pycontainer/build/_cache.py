@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -14,14 +15,14 @@ from pycontainer.oci import Descriptor, Digest
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pycontainer.content import Store
 
 __all__ = ["BuildCache", "CacheEntry", "cache_key"]
 
 _ROOT: Final = "cache"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Counts up when the same key material would make another layer than before."""
 
 _SCHEMA: Final = Schema(
@@ -128,26 +129,53 @@ class BuildCache:
             ).fetchall()
         return tuple(_entry(row) for row in rows)
 
-    def prune(self, *, unused_for: float = 0.0) -> tuple[CacheEntry, ...]:
+    @property
+    def size(self) -> int:
+        """Bytes of all layers that are remembered, each counted once."""
+        return sum(_sizes(self.entries()).values())
+
+    def prune(
+        self, *, unused_for: float = 0.0, keep_bytes: int | None = None
+    ) -> tuple[CacheEntry, ...]:
         """Forget entries, so that the next `Store.collect` removes layers that no image has.
 
         Args:
             unused_for: Only those that have spared no work for so many seconds.
+            keep_bytes: Of these only as many, the longest unused first, as it takes until the layers
+                of the others are no larger than that; None for all.
 
         Returns:
             What was forgotten.
         """
         before = time.time() - unused_for
+        forgotten = []
         with self._store.db.transaction() as connection:
-            forgotten = tuple(entry for entry in self.entries() if entry.used <= before)
-            for entry in forgotten:
+            entries = self.entries()
+            sizes = _sizes(entries)
+            left, users = sum(sizes.values()), Counter(map(_blob, entries))
+            for entry in entries:
+                if entry.used > before or (keep_bytes is not None and left <= keep_bytes):
+                    continue
                 self._forget(connection, entry.key)
-            FileDigests(self._store).prune(before=before)
-        return forgotten
+                forgotten.append(entry)
+                users[_blob(entry)] -= 1
+                if not users[_blob(entry)]:
+                    left -= sizes.get(_blob(entry), 0)
+            if keep_bytes is None:
+                FileDigests(self._store).prune(before=before)
+        return tuple(forgotten)
 
     def _forget(self, connection: sqlite3.Connection, key: Digest) -> None:
         connection.execute("DELETE FROM build_cache WHERE key = ?", (str(key),))
         self._store.drop_root(_ROOT, str(key))
+
+
+def _blob(entry: CacheEntry) -> Digest | None:
+    return None if entry.layer is None else entry.layer.descriptor.digest
+
+
+def _sizes(entries: Iterable[CacheEntry]) -> dict[Digest | None, int]:
+    return {_blob(entry): entry.size for entry in entries}
 
 
 def _entry(row: Sequence[object]) -> CacheEntry:

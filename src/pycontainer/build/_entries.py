@@ -152,7 +152,9 @@ def store_layer(entries: Iterable[Entry], work: Work) -> Layer | None:
     if first is None:
         return None
     with work.store.blobs.writer() as blob:
-        packed = pack(chain([first], remaining), blob, compression=work.compression)
+        packed = pack(
+            chain([first], remaining), blob, compression=work.compression, level=work.level
+        )
     return Layer(packed.descriptor, packed.diff_id)
 
 

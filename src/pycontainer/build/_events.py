@@ -28,10 +28,17 @@ class VertexStarted:
 
 @frozen
 class VertexCached:
-    """A step was not executed because the cache holds its result. `VertexFinished` follows."""
+    """A step was not executed because a cache holds its result. `VertexFinished` follows.
+
+    Attributes:
+        vertex: Identifies the step.
+        title: The step.
+        imported: Whether the result came from a cache elsewhere (``cache_from``).
+    """
 
     vertex: Digest
     title: str
+    imported: bool = False
 
 
 @frozen

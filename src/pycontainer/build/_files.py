@@ -11,10 +11,11 @@ from attrs import frozen
 from typing_extensions import override
 
 from pycontainer.build._entries import tree_of
+from pycontainer.build._flatten import entries_below
 from pycontainer.build._glob import PatternError, compile_name, literal
 from pycontainer.build._graph import Directory
 from pycontainer.errors import BuildError
-from pycontainer.layers import Entry, Kind, Ownership, read_entry, walk_tree
+from pycontainer.layers import Entry, Kind, read_entry, walk_tree
 from pycontainer.snapshots import TreeView
 
 if TYPE_CHECKING:
@@ -151,20 +152,7 @@ class _Stage(FileSource):
 
     @override
     def entries(self, selected: Selected) -> Iterator[Entry]:
-        ownership = Ownership.current()
-        root = selected.node.path.rstrip("/") + "/"
-        names: dict[tuple[int, int], bytes] = {}
-        for node in self._tree.walk(selected.node.path):
-            if stat.S_ISSOCK(node.status.st_mode):
-                continue
-            path = os.fsencode(node.path[len(root) :])
-            entry = read_entry(node.host_path, path, ownership=ownership)
-            if node.is_file and node.status.st_nlink > 1:
-                first = names.setdefault((node.status.st_dev, node.status.st_ino), path)
-                if first != path:
-                    entry.kind, entry.link = Kind.HARD_LINK, first
-                    entry.size, entry.content, entry.xattrs = 0, None, {}
-            yield entry
+        return entries_below(self._tree, selected.node.path)
 
 
 def open_source(result: Result, work: Work, origin: str) -> FileSource:

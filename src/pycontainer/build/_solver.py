@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from pycontainer.build._cache import BuildCache, cache_key
+from pycontainer.build._cache_records import Record
 from pycontainer.build._events import VertexCached, VertexFinished, VertexLog, VertexStarted
 from pycontainer.build._graph import Source, State, Vertex, depth_first
 from pycontainer.content import exclusive
 from pycontainer.errors import TimeoutExpired
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Literal
 
-    from pycontainer.build._cache import CacheEntry
+    from pycontainer.build._cache_imports import CacheImports
     from pycontainer.build._events import Event, Progress
     from pycontainer.build._graph import Layer, Result, Task
     from pycontainer.build._work import Work
@@ -41,6 +42,10 @@ class Solver:
         cache: Where layers are looked up and remembered.
         progress: Told what happens.
         use_cache: Whether to look layers up; they are remembered in any case.
+        imports: Caches from elsewhere, asked for what `cache` does not know.
+
+    Attributes:
+        results: What each vertex gave, once `solve` has returned.
     """
 
     def __init__(
@@ -50,8 +55,12 @@ class Solver:
         *,
         progress: Progress | None = None,
         use_cache: bool = True,
+        imports: CacheImports | None = None,
     ) -> None:
         self._work = work
+        self._imports = imports
+        self._records: dict[Digest, Record] = {}
+        self.results: Mapping[Vertex, Result] = {}
         self._cache = cache
         self._progress = progress
         self._use_cache = use_cache
@@ -86,7 +95,14 @@ class Solver:
                 self._work.cancellation.cancel()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        self.results = run.results
         return run.results[target]
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What the steps so far made, or were spared."""
+        with self._telling:
+            return tuple(self._records.values())
 
     def solve_vertex(self, vertex: Vertex, inputs: Sequence[Result]) -> Result:
         """Solve one vertex whose inputs are solved."""
@@ -116,7 +132,8 @@ class Solver:
         missed: list[Digest] = []
         for material in task.cache_keys():
             kind = type(vertex.operation).__name__
-            key = cache_key(kind, self._work.epoch, self._work.compression.value, material)
+            form = [self._work.compression.value, self._work.level]
+            key = cache_key(kind, self._work.epoch, form, material)
             found = self._lookup(vertex, [key], missed)
             if found is not None:
                 return found.layer
@@ -131,22 +148,34 @@ class Solver:
 
     def _lookup(
         self, vertex: Vertex, keys: Sequence[Digest], missed: Sequence[Digest]
-    ) -> CacheEntry | None:
-        """What the cache has for the first key that it knows; the missed ones are taught that."""
+    ) -> Record | None:
+        """What a cache has for the first key that it knows; the missed ones are taught that."""
         if not self._use_cache:
             return None
-        found = next(filter(None, map(self._cache.lookup, keys)), None)
+        entry = next(filter(None, map(self._cache.lookup, keys)), None)
+        if entry is not None:
+            found: Record | None = Record(entry.key, entry.title, entry.layer)
+        else:
+            found = None if self._imports is None else self._imports.find(keys)
         if found is not None:
             others = [key for key in missed if key != found.key]
+            if entry is None:
+                others.append(found.key)
             self._cache.record(others, vertex.title, found.layer)
-            self._tell(VertexCached(vertex.digest, vertex.title))
+            self._note([found.key, *others], vertex, found.layer)
+            self._tell(VertexCached(vertex.digest, vertex.title, imported=entry is None))
         return found
 
     def _execute(self, vertex: Vertex, task: Task, keys: Sequence[Digest]) -> Layer | None:
         self._work.cancellation.check()
         layer = task.execute()
         self._cache.record(keys, vertex.title, layer)
+        self._note(keys, vertex, layer)
         return layer
+
+    def _note(self, keys: Sequence[Digest], vertex: Vertex, layer: Layer | None) -> None:
+        with self._telling:
+            self._records.update((key, Record(key, vertex.title, layer)) for key in keys)
 
     def _log(self, vertex: Vertex, stream: Literal["stdout", "stderr"], text: str) -> None:
         self._tell(VertexLog(vertex.digest, vertex.title, stream, text))

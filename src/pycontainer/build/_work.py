@@ -84,6 +84,7 @@ class Work:
         epoch: Seconds since 1970; no time in the image is later.
         context: The directory for those who copy from "the context".
         compression: Of new layers.
+        level: How hard it tries; None for the usual.
         cancellation: Told when the build ends early.
         log: Takes what the current step's command writes.
     """
@@ -92,6 +93,7 @@ class Work:
     epoch: int = field(default=0, validator=[ge(0), le(_LAST_EPOCH)])
     context: Path = Path()
     compression: Compression = Compression.GZIP
+    level: int | None = None
     cancellation: Cancellation = field(factory=Cancellation)
     log: Log = lambda stream, text: None  # noqa: ARG005  (a default that drops both)
 
