@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pycontainer.errors import Error
     from pycontainer.images import Image, Registry
     from pycontainer.oci import Digest, Platform, Reference
+    from pycontainer.registry import Credentials
 
 __all__ = [
     "Builder",
@@ -36,6 +37,7 @@ __all__ = [
     "Completed",
     "Container",
     "ContainerFiles",
+    "Credentials",
     "Device",
     "Digest",
     "Error",
@@ -64,6 +66,7 @@ _HOMES = {
     "Completed": "containers",
     "Container": "containers",
     "ContainerFiles": "containers",
+    "Credentials": "registry",
     "Device": "containers",
     "Digest": "oci",
     "Error": "errors",

@@ -14,7 +14,7 @@ from pycontainer.images import _create, _files, _names, _transfer
 from pycontainer.images._files import Format
 from pycontainer.images._progress import Progress, one_at_a_time
 from pycontainer.oci import Descriptor, Digest, ImageConfig, Manifest, Platform, Reference
-from pycontainer.registry import Client
+from pycontainer.registry import Client, Credentials
 from pycontainer.snapshots import Driver, Snapshot, ensure_directory, ensure_layer, prepare
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class Image:
         progress: Progress | None = None,
         insecure: bool | None = None,
         timeout: float = 30.0,
+        credentials: Credentials | None = None,
     ) -> Self:
         """Bring an image from its registry, its layers in parallel, and unpack them.
 
@@ -157,6 +158,7 @@ class Image:
             progress: Called with events, one at a time.
             insecure: Whether plain HTTP may be spoken; None: only to this machine.
             timeout: Seconds for a connection to come up, and for each wait for bytes.
+            credentials: Who asks; None for whom Docker's configuration names.
 
         Raises:
             RegistryError: The registry has no such image, cannot be reached or refuses.
@@ -175,7 +177,9 @@ class Image:
             else:
                 if wanted is None or image.platform.matches(wanted):
                     return image
-        with Client(reference.registry, insecure=insecure, timeout=timeout) as client:
+        with Client(
+            reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
+        ) as client:
             _transfer.pull(
                 client, reference, store, platform=wanted, progress=one_at_a_time(progress)
             )
@@ -318,6 +322,7 @@ class Image:
         progress: Progress | None = None,
         insecure: bool | None = None,
         timeout: float = 30.0,
+        credentials: Credentials | None = None,
     ) -> Reference:
         """Send the image to a registry: what that lacks of the layers in parallel, then the manifest.
 
@@ -326,6 +331,7 @@ class Image:
             progress: Called with events, one at a time.
             insecure: Whether plain HTTP may be spoken; None: only to this machine.
             timeout: Seconds for a connection to come up, and for each wait for an answer.
+            credentials: Who asks; None for whom Docker's configuration names.
 
         Returns:
             The name with the digest that it has there.
@@ -339,7 +345,9 @@ class Image:
             raise ImageError(
                 f"image {self.digest} has no name to push it by", remedy='push("host/name:tag")'
             )
-        with Client(reference.registry, insecure=insecure, timeout=timeout) as client:
+        with Client(
+            reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
+        ) as client:
             digest = _transfer.push(
                 client, self.manifest, reference, self.store, progress=one_at_a_time(progress)
             )

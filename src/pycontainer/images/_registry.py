@@ -11,7 +11,14 @@ from pycontainer.images import _transfer
 from pycontainer.images._image import Image
 from pycontainer.images._progress import Progress, one_at_a_time
 from pycontainer.oci import Platform, Reference
-from pycontainer.registry import Client, RegistryServer, serve
+from pycontainer.registry import (
+    ANONYMOUS,
+    Client,
+    Credentials,
+    DockerConfig,
+    RegistryServer,
+    serve,
+)
 
 if TYPE_CHECKING:
     import os
@@ -28,11 +35,57 @@ class Registry:
             it is.
         insecure: Whether plain HTTP may be spoken; None: only to this machine.
         timeout: Seconds for a connection to come up, and for each wait for bytes.
+        credentials: Who asks; None for whom Docker's configuration names (``$DOCKER_CONFIG`` or
+            ``~/.docker``, with its credential helpers).
     """
 
-    def __init__(self, host: str, *, insecure: bool | None = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        host: str,
+        *,
+        insecure: bool | None = None,
+        timeout: float = 30.0,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.host = host.partition("://")[2].rstrip("/") if "://" in host else host
-        self._client = Client(host, insecure=insecure, timeout=timeout)
+        self._client = Client(host, insecure=insecure, timeout=timeout, credentials=credentials)
+
+    def login(
+        self, username: str = "", password: str = "", *, token: str = "", save: bool = True
+    ) -> None:
+        """Check credentials with the registry, use them from now on, and keep them as Docker does.
+
+        They are kept by the credential helper that Docker's configuration names, else in that
+        configuration itself, which only this user may read.
+
+        Args:
+            username: Who asks.
+            password: The password, or an access token that stands for one.
+            token: An identity token instead.
+            save: Whether to keep them for other programs and later ones.
+
+        Raises:
+            Unauthorized: The registry refuses them.
+            RegistryError: It cannot be reached, or they cannot be kept.
+        """
+        credentials = Credentials(username, password, token)
+        self._client.use(credentials)
+        try:
+            self._client.ping()
+        except BaseException:
+            self._client.use(None)
+            raise
+        if save:
+            DockerConfig.default().save(self.host, credentials)
+
+    def logout(self) -> None:
+        """Ask in nobody's name from now on, and forget the credentials that Docker's way keeps.
+
+        Raises:
+            RegistryError: They cannot be forgotten.
+        """
+        self._client.use(ANONYMOUS)
+        DockerConfig.default().erase(self.host)
 
     def pull(
         self,

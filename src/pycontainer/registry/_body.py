@@ -36,6 +36,7 @@ class FileBody:
         self.size = size
         self.started = False
         self._file = file
+        self._begin = file.tell() if file.seekable() else None
         self._sent = sent
 
     def __iter__(self) -> Iterator[Span]:
@@ -48,6 +49,16 @@ class FileBody:
             left -= span.size
             if self._sent is not None:
                 self._sent(span.size)
+
+    def rewind(self) -> bool:
+        """Go back to where it began; False if the file cannot."""
+        if not self.started:
+            return True
+        if self._begin is None:
+            return False
+        self._file.seek(self._begin)
+        self.started = False
+        return True
 
 
 class Span:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from pycontainer.registry._credentials import Credentials
     from pycontainer.registry._requests import Answer
     from pycontainer.registry._transport import BodyStream
 
@@ -69,24 +70,33 @@ class Client:
             hosts. False: never.
         timeout: Seconds for a connection to come up, and for each wait for bytes.
         pool: How many idle connections are kept.
+        credentials: Who asks; None for whom Docker's configuration names.
 
     Raises:
         ValueError: `host` is not a host.
     """
 
     def __init__(
-        self, host: str, *, insecure: bool | None = None, timeout: float = 30.0, pool: int = 16
+        self,
+        host: str,
+        *,
+        insecure: bool | None = None,
+        timeout: float = 30.0,
+        pool: int = 16,
+        credentials: Credentials | None = None,
     ) -> None:
         # urllib3 takes longer to import than all the rest: only who talks to registries waits.
+        from pycontainer.registry._access import authorized_transport
         from pycontainer.registry._hosts import base_url
-        from pycontainer.registry._transport import Transport
 
         self.host = host
-        self._transport = Transport(
+        self._transport, self._authorizer = authorized_transport(
             base_url(host, insecure=insecure),
+            host=host.rpartition("://")[2].rstrip("/"),
             insecure=bool(insecure),
             timeout=timeout,
             connections=pool,
+            credentials=credentials,
         )
 
     @property
@@ -111,6 +121,10 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self._transport.base!r})"
+
+    def use(self, credentials: Credentials | None) -> None:
+        """Ask in somebody else's name from now on; None: in that of whom it was made for."""
+        self._authorizer.forget(credentials)
 
     def ping(self) -> None:
         """Check that a registry answers there ("Determining Support").
@@ -184,6 +198,7 @@ class Client:
                 expect=_CREATED,
                 headers={"Content-Type": media_type},
                 body=data,
+                scopes=_scopes(repository, "pull,push"),
                 repeatable=True,
                 missing=ManifestNotFound,
             )
@@ -204,6 +219,7 @@ class Client:
                 f"read manifest {self.host}/{repository} {reference}",
                 expect=_OK,
                 headers={"Accept": ", ".join(accept)},
+                scopes=_scopes(repository, "pull"),
                 missing=ManifestNotFound,
             )
         )
@@ -230,11 +246,15 @@ class Client:
         Raises:
             RegistryError: The registry cannot be reached or refuses.
         """
+        return self._holds(repository, digest, "pull")
+
+    def _holds(self, repository: str, digest: Digest, actions: str) -> bool:
         request = Request(
             "HEAD",
             _blob_path(repository, digest),
             f"look for blob {digest} in {self.host}/{repository}",
             expect=frozenset({200, 404}),
+            scopes=_scopes(repository, actions),
         )
         return self._transport.call(request).status == 200
 
@@ -255,6 +275,7 @@ class Client:
                 _blob_path(repository, descriptor.digest),
                 f"read blob {descriptor.digest} of {self.host}/{repository}",
                 expect=_OK,
+                scopes=_scopes(repository, "pull"),
                 missing=RegistryBlobNotFound,
             )
         )
@@ -285,7 +306,7 @@ class Client:
             SizeMismatch: The opened file is shorter than the descriptor says.
             RegistryError: The registry cannot be reached or refuses.
         """
-        if self.blob_exists(repository, descriptor.digest):
+        if self._holds(repository, descriptor.digest, "pull,push"):  # one token for all that comes
             return False
         location = self._begin_upload(repository, descriptor.digest, mount_from)
         if location is None:
@@ -298,6 +319,7 @@ class Client:
                     f"write blob {descriptor.digest} to {self.host}/{repository}",
                     expect=_CREATED,
                     headers={"Content-Type": _OCTETS},
+                    scopes=_scopes(repository, "pull,push"),
                     body=FileBody(file, descriptor.size, progress),
                 )
             )
@@ -306,7 +328,9 @@ class Client:
     def _begin_upload(self, repository: str, digest: Digest, mount_from: str | None) -> str | None:
         """Open an upload and return its location; None if the blob was mounted instead."""
         path = f"/v2/{check_repository(repository)}/blobs/uploads/"
+        scopes = _scopes(repository, "pull,push")
         if mount_from is not None:
+            scopes += _scopes(mount_from, "pull")
             path += "?" + urlencode({"mount": str(digest), "from": check_repository(mount_from)})
         what = f"begin an upload to {self.host}/{repository}"
         request = Request(
@@ -314,6 +338,7 @@ class Client:
             path,
             what,
             expect=frozenset({201, 202}),
+            scopes=scopes,
             missing=ManifestNotFound,
         )
         answer = self._transport.call(request)
@@ -344,13 +369,23 @@ class Client:
                 raise RegistryError(f"{self.host} lists the tags of {repository} in a circle")
             seen.add(target)
             what = f"list the tags of {self.host}/{repository}"
-            answer = self._transport.call(
-                Request("GET", target, what, missing=ManifestNotFound, largest=_LARGEST_LIST)
+            request = Request(
+                "GET",
+                target,
+                what,
+                scopes=_scopes(repository, "pull"),
+                missing=ManifestNotFound,
+                largest=_LARGEST_LIST,
             )
+            answer = self._transport.call(request)
             tags += _tags_of(answer, what)
             link = next_link(answer.headers.get("link"))
             target = resolve(answer.url, link, what) if link is not None else None
         return tags
+
+
+def _scopes(repository: str, actions: str) -> tuple[str, ...]:
+    return (f"repository:{repository}:{actions}",)
 
 
 def _manifest_path(repository: str, reference: str) -> str:

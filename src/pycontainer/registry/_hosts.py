@@ -75,10 +75,11 @@ def http_url(url: str, what: str) -> Url:
     Raises:
         RegistryError: It is not one of HTTP.
     """
+    shown = url.partition("?")[0][:200]  # queries hold signatures that let anybody in
     try:
         target = parse_url(url)
     except LocationParseError as error:
-        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is no URL") from error
+        raise RegistryError(f"cannot {what}: sent on to {shown!r}, which is no URL") from error
     if target.scheme not in {"http", "https"} or not target.host:
-        raise RegistryError(f"cannot {what}: sent on to {url[:200]!r}, which is not HTTP")
+        raise RegistryError(f"cannot {what}: sent on to {shown!r}, which is not HTTP")
     return target

@@ -28,6 +28,8 @@ class Request:
         expect: Statuses that are answers and no errors.
         headers: Beyond those that every request has.
         body: Bytes, or a file, of which nothing is sent twice.
+        scopes: What a token must allow for it, such as ``repository:app:pull``.
+        confidential: Whether its body must not be sent on to another host.
         repeatable: Whether it may be carried out twice; GET and HEAD always may.
         missing: The error that a 404 means.
         largest: How many bytes an answer that is read whole may have.
@@ -39,6 +41,8 @@ class Request:
     expect: frozenset[int] = frozenset({200})
     headers: Mapping[str, str] = field(factory=dict)
     body: bytes | FileBody | None = None
+    scopes: tuple[str, ...] = ()
+    confidential: bool = False
     repeatable: bool = field()
     missing: type[RegistryError] = RegistryError
     largest: int = 4 << 20
@@ -67,4 +71,5 @@ def resolve(base: str, target: str, what: str) -> str:
     try:
         return urljoin(base, target)
     except ValueError as error:
-        raise RegistryError(f"cannot {what}: sent on to {target[:200]!r}, no URL") from error
+        shown = target.partition("?")[0][:200]  # queries hold signatures that let anybody in
+        raise RegistryError(f"cannot {what}: sent on to {shown!r}, no URL") from error

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
+    from pycontainer.registry._authorizer import Authorizer
+
     T = TypeVar("T")
 
 __all__ = ["BodyStream", "Transport"]
@@ -93,6 +95,7 @@ class Transport:
         timeout: Seconds for a connection to come up, and for each wait for bytes.
         connections: How many idle connections to a host are kept.
         retry: When to try again.
+        authorizer: By what the registry lets requests in; nobody else is told.
     """
 
     base: str
@@ -100,6 +103,7 @@ class Transport:
     timeout: float = 30.0
     connections: int = 16
     retry: Retry = field(factory=Retry)
+    authorizer: Authorizer | None = None
     _pools: urllib3.PoolManager = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -183,6 +187,8 @@ class Transport:
             if isinstance(body, FileBody):
                 return response
             _read_reason(response)
+            if request.confidential and not same_origin(url, resolve(url, location, request.what)):
+                raise RegistryError(f"cannot {request.what}: sent on to another host")
             if response.status == 303 and method != "HEAD":
                 method, body = "GET", None
             url = resolve(url, location, request.what)
@@ -200,6 +206,24 @@ class Transport:
         headers = {"User-Agent": "pycontainer", **request.headers}
         if not same_origin(url, self.base):
             headers = {k: v for k, v in headers.items() if k.lower() not in _SECRET_HEADERS}
+            return self._exchange(method, url, body, headers)
+        if self.authorizer is None:
+            return self._exchange(method, url, body, headers)
+        used = self.authorizer.header(request.scopes)
+        response = self._exchange(method, url, body, _authorized(headers, used))
+        if response.status != 401:
+            return response
+        challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
+        fresh = self.authorizer.renewed(used, challenges, request.scopes)
+        # What was sent was refused before it was taken, and can be sent again.
+        if fresh is None or (isinstance(body, FileBody) and not body.rewind()):
+            return response
+        _read_reason(response)
+        return self._exchange(method, url, body, _authorized(headers, fresh))
+
+    def _exchange(
+        self, method: str, url: str, body: bytes | FileBody | None, headers: dict[str, str]
+    ) -> BaseHTTPResponse:
         if isinstance(body, FileBody):
             headers["Content-Length"] = str(body.size)
         elif body is None and method in {"POST", "PUT", "PATCH"}:
@@ -226,13 +250,15 @@ class Transport:
         reported = parse_errors(_read_reason(response))
         code = reported[0].code if reported else ""
         found = "; ".join(map(str, reported)) or response.reason or "no reason given"
+        if self.authorizer is not None:
+            found = self.authorizer.redact(found)
         message = f"cannot {request.what}: {self.base} answers {status}: {found}"
         if status in {401, 403}:
             raise Unauthorized(
                 message,
                 status=status,
                 code=code,
-                remedy=_login_remedy(response.headers.getlist("WWW-Authenticate")),
+                remedy=_login_remedy(response, self.base),
             )
         if status == 404:
             raise request.missing(message, status=status, code=code)
@@ -295,11 +321,16 @@ def _remedy(error: HTTPError | OSError, base: str) -> str | None:
     return None
 
 
-def _login_remedy(headers: list[str]) -> str | None:
-    challenges = parse_challenges(headers)
+def _authorized(headers: dict[str, str], authorization: str | None) -> dict[str, str]:
+    return headers if authorization is None else {**headers, "Authorization": authorization}
+
+
+def _login_remedy(response: BaseHTTPResponse, base: str) -> str | None:
+    challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
     if not challenges:
         return None
     wanted = " or ".join(
         f"{c.scheme} ({c.parameters.get('realm', 'no realm')})" for c in challenges
     )
-    return f"it wants credentials: {wanted}"
+    host = base.partition("://")[2]
+    return f'it wants credentials: {wanted}; Registry("{host}").login(...), or credentials='
