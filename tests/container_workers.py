@@ -102,7 +102,7 @@ def kill_behind(role: str, path: Path, step: int, *, detach: bool, names: list[s
     with Store.open(path) as store:
         image = Image.get("busybox:test", store=store)
         for line in range(0, MOST, step):
-            if role == "zygote":
+            if role in ("zygote", "waiting"):
                 process = _zygote.current()._process
                 process.kill()
                 process.wait()

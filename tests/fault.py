@@ -2,7 +2,8 @@
 
 A point is a role and a number: the process of that role kills itself by SIGKILL before that line of the
 product, counted from its beginning. The roles behind a container are those of `pycontainer.runtime`:
-``zygote``, ``monitor`` and its child ``init``, ``executor`` and its child ``command``.
+``zygote``, its clone ``waiting`` for a request, ``monitor`` and its child ``init``, ``executor`` and its
+child ``command``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = ["Point", "die_at"]
 _PRODUCT = os.path.dirname(pycontainer.__file__)
 _TESTS = os.path.dirname(__file__)
 _MAIN = {"monitor.py": "monitor", "execution.py": "executor"}
+_CHILD = {"zygote": "waiting", "monitor": "init", "executor": "command"}
 
 
 def die_at(line: int) -> None:
@@ -105,9 +107,9 @@ class _Watch:
     def step(self, code: CodeType) -> None:
         if os.getpid() != self.process:
             self.process, self.count, self.last = os.getpid(), 0, -1
-            self.role = {"monitor": "init", "executor": "command"}.get(self.role, "")
-        if not self.role:  # a clone of the zygote, with a request in hand
-            self.role = _MAIN.get(os.path.basename(code.co_filename), "")
+            self.role = _CHILD.get(self.role, "")
+        if self.role == "waiting" and (role := _MAIN.get(os.path.basename(code.co_filename))):
+            self.role, self.count = role, 0
         if not self.role:
             return
         if self.count == 0:

@@ -270,18 +270,79 @@ def test_a_launcher_that_was_killed_is_replaced(image: Image) -> None:
     result = in_program(
         image,
         """
-        import select
         from pycontainer.runtime import _zygote
         for n in range(60):
             pc.run(image, ["true"], store=store)
-            channel = select.poll()
-            channel.register(_zygote._zygote._channel, 0)
-            os.kill(_zygote._zygote._process.pid, 9)
-            channel.poll()  # until it is closed; the process may go a moment later
+            os.kill(_zygote._zygote._process.pid, 9)  # it may go a moment later
         print("good")
         """,
     )
     assert result.stdout == "good\n", result
+
+
+_BESIDE_ITS_LAUNCHER = """
+        import fcntl, threading
+        from pathlib import Path
+        from pycontainer.runtime import _zygote, launcher
+
+        def await_children(number):
+            children = Path(f"/proc/{zygote}/task/{zygote}/children")
+            while len(found := children.read_text().split()) != number:
+                time.sleep(0.001)
+            return [int(pid) for pid in found]
+
+        def run():
+            try:
+                results.append(pc.run(image, ["true"], store=store).exit_code)
+            except errors.StartError as error:
+                results.append(str(error))
+
+        results = []
+        worker = threading.Thread(target=run, daemon=True)
+        pc.run(image, ["true"], store=store)
+        zygote = _zygote.current()._process.pid
+        (waiting,) = await_children(1)
+"""
+
+
+def test_a_request_that_dies_with_the_launcher_is_sent_again(image: Image) -> None:
+    result = in_program(
+        image,
+        _BESIDE_ITS_LAUNCHER
+        + """
+        os.kill(zygote, signal.SIGSTOP)
+        os.kill(waiting, signal.SIGSTOP)
+        worker.start()
+        time.sleep(0.3)  # by then it has sent the request, and nobody reads it
+        os.kill(waiting, 9)
+        os.kill(zygote, 9)
+        worker.join(20)
+        print(results)
+        """,
+    )
+    assert result.stdout == "[0]\n", result
+
+
+def test_a_request_that_was_read_is_never_sent_again(image: Image) -> None:
+    result = in_program(
+        image,
+        _BESIDE_ITS_LAUNCHER
+        + """
+        begin, held = launcher.write_intent, []
+        def hold(directory, *arguments):  # so that its monitor hangs at its first step
+            begin(directory, *arguments)
+            held.append(os.open(directory / "lock", os.O_CREAT | os.O_RDWR))
+            fcntl.flock(held[0], fcntl.LOCK_EX)
+        launcher.write_intent = hold
+        worker.start()
+        await_children(2)  # the next one: the first has its request
+        os.kill(waiting, 9)
+        os.close(held[0])
+        worker.join(20)
+        print(results)
+        """,
+    )
+    assert "monitor was killed" in result.stdout, result
 
 
 def test_starts_while_others_look(image: Image) -> None:

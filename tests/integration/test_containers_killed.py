@@ -16,7 +16,15 @@ from pycontainer.content import Store
 pytestmark = pytest.mark.root
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-STEPS = {"host": 1500, "zygote": 60, "monitor": 60, "init": 300, "executor": 40, "command": 200}
+STEPS = {
+    "host": 1500,
+    "zygote": 20,
+    "waiting": 10,
+    "monitor": 60,
+    "init": 300,
+    "executor": 40,
+    "command": 200,
+}
 """Every how many lines there is a death; a tenth of that in a thorough run."""
 
 

@@ -11,12 +11,13 @@ import atexit
 import errno
 import fcntl
 import logging
-import marshal
 import os
+import select
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ __all__ = ["Zygote", "current", "submit"]
 
 _log = logging.getLogger("pycontainer.runtime")
 _STDERR = 2
+_TRIES = 3
+_AT_ONCE = 0.001  # zero would make a socket non-blocking
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)  # the last: another thread saw it first
 _KEPT = ("LD_LIBRARY_PATH",)  # some interpreters do not start without it
 _BOOT = (
@@ -73,23 +76,16 @@ class Zygote:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def request(self, request: Mapping[str, object], fds: Sequence[int]) -> None:
-        """Send one request with its descriptors; they stay the caller's.
+    def send(self, fds: Sequence[int]) -> None:
+        """Send the descriptors of one request; they stay the caller's.
 
         Raises:
             UnsupportedFeature: This user may not have a user namespace.
             BrokenPipeError: The zygote has died.
         """
         self._wait_ready()
-        body = os.memfd_create("request", os.MFD_CLOEXEC)
-        try:
-            _write_all(body, marshal.dumps(dict(request)))
-            rights = array.array("i", [body, *fds])
-            self._channel.sendmsg(
-                [b"r"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL
-            )
-        finally:
-            os.close(body)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        self._channel.sendmsg([b"r"], rights, socket.MSG_NOSIGNAL)
 
     def _wait_ready(self) -> None:
         with self._lock:
@@ -157,12 +153,6 @@ def _beside_standard_streams(fd: int) -> int:
         os.close(fd)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 _guard = threading.Lock()
 _zygote: Zygote | None = None
 _owner = 0
@@ -191,30 +181,74 @@ def current() -> Zygote:
         return _zygote
 
 
-def submit(request: Mapping[str, object], fds: Sequence[int]) -> None:
-    """Send a request to this process's zygote; once more if that was killed since the last one.
+def submit(
+    request: Mapping[str, object], fds: Sequence[int], timeout: float | None = None
+) -> socket.socket:
+    """Send a request to this process's zygote, again if that died before anybody had read it.
+
+    Args:
+        request: With what ``operation`` needs.
+        fds: Descriptors that go with it; they stay the caller's.
+        timeout: Seconds until the answer; what is left of them is the socket's own time-out.
+
+    Returns:
+        The socket on which the answer has come, or may yet come if it was not in time.
 
     Raises:
         UnsupportedFeature: This user may not have a user namespace.
-        OSError: It died again.
+        OSError: The zygote died again and again.
     """
-    zygote = current()
-    try:
-        zygote.request(request, fds)
-    except OSError as error:
-        if error.errno not in _GONE:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for _ in range(_TRIES):
+        zygote = current()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                _send(zygote, request, ours, [theirs.fileno(), *fds])
+            if deadline is not None:
+                ours.settimeout(max(_AT_ONCE, deadline - time.monotonic()))
+            if not _is_lost(ours):
+                return ours
+        except OSError as error:
+            ours.close()
+            if error.errno not in _GONE:
+                raise
+            _replace(zygote)
+        except BaseException:
+            ours.close()
             raise
-        _replace(zygote).request(request, fds)
+        else:
+            ours.close()
+    raise BrokenPipeError(errno.EPIPE, f"the container launcher died {_TRIES} times")
 
 
-def _replace(dead: Zygote) -> Zygote:
-    """The zygote after one whose socket is closed; its process may still be about to go."""
+def _send(
+    zygote: Zygote, request: Mapping[str, object], ours: socket.socket, fds: list[int]
+) -> None:
+    body = wire.put_request(ours, dict(request))
+    try:
+        zygote.send(fds if body < 0 else [fds[0], body, *fds[1:]])
+    finally:
+        if body >= 0:
+            os.close(body)
+
+
+def _is_lost(ours: socket.socket) -> bool:
+    """Wait for an answer; whether there will be none, as nobody has even read the request."""
+    timeout = ours.gettimeout()
+    waiter = select.poll()
+    waiter.register(ours, select.POLLIN)
+    waiter.poll(None if timeout is None else timeout * 1000)
+    return ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+
+
+def _replace(dead: Zygote) -> None:
+    """Let a zygote go whose socket is closed; its process may still be about to go."""
     global _zygote
     with _guard:
         if _zygote is dead:
             dead.close()
             _zygote = None
-    return current()
 
 
 @atexit.register

@@ -254,8 +254,7 @@ def launch(
     # Before anything is made: whoever finds this directory knows what may have to be undone.
     write_spec(spec, directory)
     write_intent(directory, spec.namespace_types(), plan["cgroup"])
-    running = _submit(plan, [], (stdin, stdout, stderr), detached=detach)
-    return _await_start(running, spec.process.args[0], timeout)
+    return _start(plan, (stdin, stdout, stderr), detached=detach, timeout=timeout)
 
 
 def write_spec(spec: RuntimeSpec, directory: Path) -> None:
@@ -302,10 +301,9 @@ def execute(
     }
     pidfd = state.open_pidfd()
     try:
-        running = _submit(plan, [pidfd], (stdin, stdout, stderr), detached=detach)
+        return _start(plan, (stdin, stdout, stderr), pidfd=pidfd, detached=detach, timeout=timeout)
     finally:
         os.close(pidfd)
-    return _await_start(running, process.args[0], timeout)
 
 
 @functools.lru_cache(maxsize=1)
@@ -314,30 +312,22 @@ def _hierarchies(_process: int) -> cgroups.Hierarchies:
     return cgroups.discover()
 
 
-def _submit(
-    plan: Mapping[str, object],
-    extra: Sequence[int],
+def _start(
+    plan: Mapping[str, Any],
     stdio: Sequence[int | None],
     *,
+    pidfd: int | None = None,
     detached: bool,
+    timeout: float | None,
 ) -> Running:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Send a plan to the zygote, and wait until its command runs."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        streams = [null if fd is None else fd for fd in stdio]
-        _zygote.submit(plan, [theirs.fileno(), *extra, *streams])
-    except BaseException:
-        ours.close()
-        raise
+        fds = [null if fd is None else fd for fd in stdio]
+        channel = _zygote.submit(plan, fds if pidfd is None else [pidfd, *fds], timeout)
     finally:
-        theirs.close()
         os.close(null)
-    return Running(ours, detached=detached)
-
-
-def _await_start(running: Running, command: str, timeout: float | None) -> Running:
-    channel = running._channel  # noqa: SLF001  (this function finishes its construction)
-    channel.settimeout(timeout)
+    running = Running(channel, detached=detached)
     try:
         packet = wire.receive(channel)
     except TimeoutError as error:
@@ -357,7 +347,7 @@ def _await_start(running: Running, command: str, timeout: float | None) -> Runni
         raise StartError("the container's monitor was killed while the container started")
     _, step, code, text = packet
     assert isinstance(code, int)
-    raise _start_error(str(step), code, str(text), command)
+    raise _start_error(str(step), code, str(text), plan["process"]["args"][0])
 
 
 def _start_error(step: str, code: int, text: str, command: str) -> Exception:

@@ -38,15 +38,12 @@ def socket_inside(
         return socket.socket(family, kind)
     request = {"operation": "reach", "family": int(family), "type": int(kind), "detach": False}
     pidfd = state.open_pidfd()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        try:
-            with theirs:
-                _zygote.submit(request, [theirs.fileno(), pidfd])
-        finally:
-            os.close(pidfd)
-        ours.settimeout(_SECONDS)
-        data, fds, _, _ = socket.recv_fds(ours, 1 << 12, 1, socket.MSG_CMSG_CLOEXEC)
+    try:
+        channel = _zygote.submit(request, [pidfd], _SECONDS)
+    finally:
+        os.close(pidfd)
+    with channel:
+        data, fds, _, _ = socket.recv_fds(channel, 1 << 12, 1, socket.MSG_CMSG_CLOEXEC)
     if fds:
         return socket.socket(fileno=fds[0])
     if not data:

@@ -44,11 +44,8 @@ def mounted_view(
         UnsupportedFeature: This user may not mount.
     """
     (directory / "rootfs").mkdir(exist_ok=True)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with theirs:
-            _zygote.submit(compile_view(rootfs, directory, mounts), [theirs.fileno()])
-        fds = _receive(ours)
+    with _zygote.submit(compile_view(rootfs, directory, mounts), [], _SECONDS) as channel:
+        fds = _receive(channel)
     try:
         yield fds[0]
     finally:
@@ -57,7 +54,6 @@ def mounted_view(
 
 
 def _receive(channel: socket.socket) -> list[int]:
-    channel.settimeout(_SECONDS)
     try:
         data, fds, _, _ = socket.recv_fds(channel, 1 << 12, 2, socket.MSG_CMSG_CLOEXEC)
     except TimeoutError as error:

@@ -6,7 +6,6 @@ code has somewhere to go.
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import os
 import select
@@ -27,20 +26,19 @@ _KILL = 9
 _PATIENCE = 2.0
 
 
-def main(request: dict[str, object], fds: list[int], host: int) -> None:
+def main(request: dict[str, object], owner: _socket.socket, fds: list[int], host: int) -> None:
     """Run one command in a container.
 
     Args:
         request: ``process`` as in a plan, ``namespaces`` to join, ``cgroup``, ``tty``.
-        fds: The owner's reply socket, a pidfd of the container's init, stdin, stdout, stderr.
+        owner: The socket of who asked.
+        fds: A pidfd of the container's init, stdin, stdout, stderr.
         host: A pidfd of the host program, or -1 if the command is to outlive it.
     """
-    os.setsid()
     erofs.forget()
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    execution = _Execution(_socket.socket(fileno=fds[0]), host)
+    execution = _Execution(owner, host)
     try:
-        execution.start(request, fds[1], fds[2:])
+        execution.start(request, fds[0], fds[1:])
     except init.StepFailed as error:
         wire.send(execution.owner, "failed", error.step, error.errno, error.text)
     except OSError as error:
@@ -86,13 +84,9 @@ class _Execution:
         os.close(report_w)
         console_inside.close()
         self.streams.close_payload_side()
-        failure = b""
         if request["tty"]:
             self.streams.take_terminal(console)
-        while part := os.read(report_r, 1 << 16):
-            failure += part
-        os.close(report_r)
-        if failure:
+        if failure := wire.read_all(report_r):
             os.waitpid(self.pid, 0)
             raise init.StepFailed.from_wire(failure)
         wire.send(self.owner, "running", self.pid, process.start_time(self.pid, proc=proc))

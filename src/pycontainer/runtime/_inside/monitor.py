@@ -11,7 +11,6 @@ Files beneath the container's directory that it writes: ``state.json`` (once the
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import fcntl
 import os
@@ -32,20 +31,18 @@ if TYPE_CHECKING:
 _KILL = 9
 
 
-def main(request: dict[str, object], fds: list[int], host: int) -> None:
+def main(request: dict[str, object], owner: _socket.socket, fds: list[int], host: int) -> None:
     """Run one container from start to end.
 
     Args:
         request: The plan of `pycontainer.runtime.plan`, with ``directory``, ``detach``, ``remove``.
-        fds: The owner's reply socket, then stdin, stdout, stderr; -1 stands for none.
+        owner: The socket of who asked for the container.
+        fds: Its stdin, stdout, stderr.
         host: A pidfd of the host program, or -1 for a detached container.
     """
-    os.setsid()
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    owner = _socket.socket(fileno=fds[0])
     watch = _Monitor(request, owner, host)
     try:
-        _live(watch, fds[1:])
+        _live(watch, fds)
     finally:
         watch.clean_up()
 
@@ -128,7 +125,7 @@ class _Monitor:
         if console is not None and console_inside is not None:
             console_inside.close()
             self.streams.take_terminal(console)
-        failure = _read_all(report_r)
+        failure = wire.read_all(report_r)
         if failure:
             raise init.StepFailed.from_wire(failure)
         self._started()
@@ -338,11 +335,3 @@ class _Monitor:
             remove_tree(str(self.plan["directory"]))
         for client in self.clients.values():  # their end of file: all is done
             client.close()
-
-
-def _read_all(fd: int) -> bytes:
-    parts = []
-    while part := os.read(fd, 1 << 16):
-        parts.append(part)
-    os.close(fd)
-    return b"".join(parts)

@@ -11,22 +11,22 @@ from pycontainer.runtime._inside import wire
 __all__ = ["main"]
 
 
-def main(request: dict[str, object], fds: list[int], host: int) -> None:
+def main(request: dict[str, object], owner: _socket.socket, fds: list[int], host: int) -> None:
     """Make a socket and send its descriptor.
 
     Args:
         request: ``family`` and ``type`` of the socket.
-        fds: The owner's reply socket, a pidfd of the container's init.
+        owner: The socket of who asked.
+        fds: A pidfd of the container's init.
         host: A pidfd of the host program, of no use here.
     """
     if host >= 0:
         os.close(host)
-    owner = _socket.socket(fileno=fds[0])
     family, kind = request["family"], request["type"]
     assert isinstance(family, int)
     assert isinstance(kind, int)
     try:
-        process.setns(fds[1], process.NAMESPACE_FLAGS["network"])
+        process.setns(fds[0], process.NAMESPACE_FLAGS["network"])
         made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC)
     except OSError as error:
         wire.send(owner, "failed", "enter the network", error.errno or 0, str(error))

@@ -6,7 +6,6 @@ which lasts as long as somebody holds the descriptor that goes with them.
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import os
 
@@ -16,18 +15,16 @@ from pycontainer.runtime._inside import init, wire
 __all__ = ["main"]
 
 
-def main(request: dict[str, object], fds: list[int], host: int) -> None:
+def main(request: dict[str, object], owner: _socket.socket, _fds: list[int], host: int) -> None:
     """Mount, and send descriptors of the root directory and of the namespace.
 
     Args:
         request: ``rootfs``, ``mountpoint`` and ``mounts`` as in a container's plan.
-        fds: The owner's reply socket.
+        owner: The socket of who asked.
         host: A pidfd of the host program, of no use here.
     """
     if host >= 0:
         os.close(host)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    owner = _socket.socket(fileno=fds[0])
     step = "enter a mount namespace"
     try:
         process.unshare(process.NAMESPACE_FLAGS["mount"])

@@ -9,7 +9,7 @@ import _socket
 import marshal
 import os
 
-__all__ = ["Packet", "parse", "receive", "receive_request", "send"]
+__all__ = ["Packet", "parse", "put_request", "read_all", "receive", "receive_request", "send"]
 
 Packet = tuple[object, ...]
 _MAX_DESCRIPTORS = 16
@@ -39,11 +39,45 @@ def parse(data: bytes) -> Packet:
     return packet
 
 
-def receive_request(channel: _socket.socket) -> tuple[dict[str, object], list[int]] | None:
-    """Receive a request: descriptors, the first of a file with the marshalled request itself.
+def read_all(fd: int) -> bytes:
+    """Read from a pipe until its end, and close it."""
+    parts = []
+    while part := os.read(fd, _MAX_PACKET):
+        parts.append(part)
+    os.close(fd)
+    return b"".join(parts)
 
-    A request may be larger than a packet (500 layers, a large environment), a file never is too small.
+
+def put_request(owner: _socket.socket, request: dict[str, object]) -> int:
+    """Leave a request in the owner's end of a socket pair, for who gets the other end.
+
+    As long as nobody has read it nothing was begun; and the kernel tells the owner if nobody will: the
+    other end was closed with something in it (ECONNRESET).
+
+    Returns:
+        A descriptor that has to go with the other end, or -1: a request may be larger than a packet
+        (500 layers, a large environment), and is in a file then.
     """
+    data = marshal.dumps(request)
+    if len(data) <= _MAX_PACKET:
+        owner.send(data, _socket.MSG_NOSIGNAL)
+        return -1
+    body = os.memfd_create("request", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(body, view) :]
+        owner.send(marshal.dumps(None), _socket.MSG_NOSIGNAL)
+    except BaseException:
+        os.close(body)
+        raise
+    return body
+
+
+def receive_request(
+    channel: _socket.socket,
+) -> tuple[dict[str, object], _socket.socket, list[int]] | None:
+    """Receive a request, the socket for answers, and what descriptors came with them."""
     size = _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS)
     data, ancillary, _, _ = channel.recvmsg(64, size, _socket.MSG_CMSG_CLOEXEC)
     if not data:
@@ -54,7 +88,10 @@ def receive_request(channel: _socket.socket) -> tuple[dict[str, object], list[in
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
         for at in range(0, len(raw) // 4 * 4, 4)
     ]
-    body = fds.pop(0)
-    request: dict[str, object] = marshal.loads(os.pread(body, os.fstat(body).st_size, 0))  # noqa: S302
-    os.close(body)
-    return request, fds
+    owner = _socket.socket(fileno=fds.pop(0))
+    request: dict[str, object] | None = marshal.loads(owner.recv(_MAX_PACKET))  # noqa: S302
+    if request is None:
+        body = fds.pop(0)
+        request = marshal.loads(os.pread(body, os.fstat(body).st_size, 0))  # noqa: S302
+        os.close(body)
+    return request, owner, fds

@@ -1,4 +1,4 @@
-"""The zygote: a small single-threaded process that clones the monitors of containers.
+"""The zygote: a small single-threaded process that clones monitors, each ahead of its request.
 
 The host program starts one (`pycontainer.runtime._zygote`) and never forks itself, so its threads,
 its heap and its interpreter lock do not matter. The zygote ends with the host's end of its socket;
@@ -10,7 +10,9 @@ from __future__ import annotations
 import _signal
 import _socket
 import gc
+import marshal
 import os
+import select
 import sys
 
 from pycontainer._linux import erofs, mount, process
@@ -55,41 +57,86 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
     gc.disable()
     gc.freeze()
     wire.send(channel, "ready", os.getpid())
-    while (received := wire.receive_request(channel)) is not None:
-        request, fds = received
-        _serve(request, fds, host, channel)
+    while _serve(channel, host):
+        pass
 
 
-def _serve(request: dict[str, object], fds: list[int], host: int, channel: _socket.socket) -> None:
-    if "rootfs" in request:
-        _keep_images(request["rootfs"])
+def _serve(channel: _socket.socket, host: int) -> bool:
+    """Clone a process that waits for the next request, and wait until it has that.
+
+    It is cloned ahead, so that no container waits for that; it ends with the host program.
+
+    Returns:
+        Whether there may be another request: False once the host program has gone.
+    """
+    taken, take = os.pipe()
     try:
         pid, pidfd = process.clone3(0)
     except OSError as error:
-        reply = _socket.socket(fileno=fds.pop(0))
-        wire.send(reply, "failed", "clone the monitor", error.errno or 0, str(error))
-        reply.close()
-        pid, pidfd = -1, -1
+        os.close(taken)
+        os.close(take)
+        return _refuse(channel, error)
     if pid == 0:
-        channel.close()
-        if request["detach"]:
-            os.close(host)
-            host = -1
         try:
-            _ROLES[str(request["operation"])](request, fds, host)
+            os.close(taken)
+            _await_request(channel, take, host)
         finally:  # whatever happened: this process must not go on as a second zygote
             os._exit(0)
-    for fd in (*fds, pidfd):
-        if fd >= 0:
-            os.close(fd)
+    os.close(pidfd)
+    os.close(take)
+    said = wire.read_all(taken)
+    if said:
+        erofs.keep(marshal.loads(said))  # noqa: S302  (from our own child)
+    # One that was killed meanwhile says as little as one without a host program.
+    return bool(said) or not _is_closed(channel)
 
 
-def _keep_images(rootfs: object) -> None:
-    """Mount the images among the layers, once for all containers that will need them."""
-    assert isinstance(rootfs, dict)
-    images = [lower for lower in rootfs["lowers"] if lower.endswith(erofs.SUFFIX)]
+def _await_request(channel: _socket.socket, take: int, host: int) -> None:
+    os.setsid()
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    received = wire.receive_request(channel)
+    if received is None:
+        return
+    channel.close()
+    request, owner, fds = received
+    images = _images(request)
+    try:
+        os.write(take, marshal.dumps(images))
+    except BrokenPipeError:  # the zygote was killed; this goes on
+        pass
+    os.close(take)
     if images:
         erofs.keep(images)
+    if request["detach"]:
+        os.close(host)
+        host = -1
+    _ROLES[str(request["operation"])](request, owner, fds, host)
+
+
+def _images(request: dict[str, object]) -> list[str]:
+    """The images among the layers, which the zygote is to mount once for all that come later."""
+    rootfs = request.get("rootfs", {"lowers": []})
+    assert isinstance(rootfs, dict)
+    return [lower for lower in rootfs["lowers"] if lower.endswith(erofs.SUFFIX)]
+
+
+def _refuse(channel: _socket.socket, error: OSError) -> bool:
+    """Answer a request when there can be no process to do so; False if there was none."""
+    received = wire.receive_request(channel)
+    if received is None:
+        return False
+    _, owner, fds = received
+    wire.send(owner, "failed", "clone the monitor", error.errno or 0, str(error))
+    owner.close()
+    for fd in fds:
+        os.close(fd)
+    return True
+
+
+def _is_closed(channel: _socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(channel, 0)
+    return bool(poll.poll(0))
 
 
 def _enter_user_namespace(uid: int, gid: int) -> None:
