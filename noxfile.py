@@ -87,6 +87,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Thousands of containers from several programs on one store: nothing wrong, nothing left."""
+    install(session, "tests", wheel=True)
+    session.run("python", "-m", "soak", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(default=False)
 def changelog(session: nox.Session) -> None:
     """Collect the fragments of changelog.d into CHANGELOG.md, for a release."""
     install(session, "release")
