@@ -8,6 +8,7 @@ from pycontainer.containers._container import Container
 from pycontainer.containers._details import Details
 from pycontainer.containers._devices import Device
 from pycontainer.containers._files import ContainerFiles
+from pycontainer.containers._health import Health, HealthCheck, HealthProbe
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._logs import LogLine
 from pycontainer.containers._mount import Mount
@@ -25,6 +26,9 @@ __all__ = [
     "ContainerFiles",
     "Details",
     "Device",
+    "Health",
+    "HealthCheck",
+    "HealthProbe",
     "Limits",
     "LogLine",
     "Mount",

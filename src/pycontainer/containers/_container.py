@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Self
 
 from pycontainer.containers import _home
 from pycontainer.containers._changes import Change, export, list_changes
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from pycontainer.containers._health import HealthCheck
     from pycontainer.containers._mount import Mount
     from pycontainer.oci import Reference
 
@@ -84,6 +85,7 @@ class Container(Startable):
         stop_signal: str | None = None,
         stop_timeout: float = GRACE_SECONDS,
         restart: str = "no",
+        healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
         ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
@@ -124,6 +126,8 @@ class Container(Startable):
             restart: When it is started again after its end: ``no``; ``on-failure``: after another exit
                 code than 0, with ``:n`` at most so many times; ``always``; ``unless-stopped``: as
                 ``always``, but after a reboot only if nobody had stopped it.
+            healthcheck: How it is asked for its health: as the image says (``image``), as a `HealthCheck`
+                says, or not at all (``none`` or None).
             ready: What to wait for, such as ``pycontainer.ready.port(80)``, or a function that takes the
                 container and tells whether it is ready.
             store: Where it lives; None for the default store.
@@ -159,7 +163,12 @@ class Container(Startable):
             security=security or Security(),
             limits=limits or Limits(),
             names=names or Names(),
-            upkeep=Upkeep.of(stop_signal=stop_signal, stop_timeout=stop_timeout, restart=restart),
+            upkeep=Upkeep.of(
+                stop_signal=stop_signal,
+                stop_timeout=stop_timeout,
+                restart=restart,
+                healthcheck=healthcheck,
+            ),
         )
         store = store or Store.default()
         with _home.prepare(
@@ -211,6 +220,7 @@ class Container(Startable):
         stop_signal: str | None = None,
         stop_timeout: float = GRACE_SECONDS,
         restart: str = "no",
+        healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
         store: Store | None = None,
     ) -> Container:
         """Make a container to be started later, by its `start`.
@@ -242,7 +252,12 @@ class Container(Startable):
             security=security or Security(),
             limits=limits or Limits(),
             names=names or Names(),
-            upkeep=Upkeep.of(stop_signal=stop_signal, stop_timeout=stop_timeout, restart=restart),
+            upkeep=Upkeep.of(
+                stop_signal=stop_signal,
+                stop_timeout=stop_timeout,
+                restart=restart,
+                healthcheck=healthcheck,
+            ),
         )
         store = store or Store.default()
         with _home.prepare(

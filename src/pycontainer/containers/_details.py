@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from pycontainer.containers._health import Health, read_health
 from pycontainer.containers._home import Record, read_record
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerStateError
@@ -44,6 +45,7 @@ class Details:
         stop_timeout: Seconds that it then waits.
         restart: Its restart policy.
         restart_count: How often that has started it again since somebody started it.
+        health: What its health checks have told; None if it has none.
         log_path: The file with its output.
         config: The image's config with what the caller wanted instead.
         spec: The runtime-spec document by which it was started.
@@ -66,6 +68,7 @@ class Details:
     stop_timeout: float
     restart: str
     restart_count: int
+    health: Health | None
     log_path: Path
     config: ContainerConfig
     spec: RuntimeSpec
@@ -101,6 +104,7 @@ def look(home: Path, record: Record, name: str, status: Status) -> Details:
         stop_timeout=upkeep.stop_timeout,
         restart=str(upkeep.restart),
         restart_count=max((said.restarts for said in (state, ended) if said), default=0),
+        health=read_health(home),
         log_path=home / "log",
         config=ContainerConfig.from_json(record.config),
         spec=spec,

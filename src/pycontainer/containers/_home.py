@@ -179,7 +179,7 @@ def prepare(
             stdin,
             remove,
             kept,
-            options.upkeep.to_json(),
+            options.upkeep.for_image(found.config.config).to_json(),
         )
         write_record(home, record)
         yield New(record, home, spec, snapshot.plan)

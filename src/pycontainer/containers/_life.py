@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pycontainer.containers import _home
 from pycontainer.containers._details import Details, look
+from pycontainer.containers._health import Health, read_health
 from pycontainer.containers._upkeep import RestartPolicy, Upkeep, signal_number
 from pycontainer.containers._view import exclusive_files
 from pycontainer.errors import ContainerStateError, TimeoutExpired
@@ -113,6 +114,11 @@ class Life:
                 return None
         ended = self._exit()
         return None if ended is None else ended.exit_code
+
+    @property
+    def health(self) -> Health | None:
+        """What its health checks have told in its last run; None if it has none, or has not run."""
+        return read_health(self._directory)
 
     @property
     def oom_killed(self) -> bool:

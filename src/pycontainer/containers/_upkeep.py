@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal as signals
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from pycontainer.containers._health import HealthCheck, resolve
 from pycontainer.errors import ContainerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pycontainer.oci import ContainerConfig
 
 __all__ = ["GRACE_SECONDS", "RestartPolicy", "Upkeep", "signal_number"]
 
@@ -57,14 +60,25 @@ class Upkeep:
         stop_signal: What `Container.stop` sends first; None for the image's, else SIGTERM.
         stop_timeout: Seconds that `Container.stop` waits after it.
         restart: Its restart policy.
+        healthcheck: How it is asked for its health.
+        health: That as its monitor has to know it, once the image is known.
     """
 
     stop_signal: str | None = None
     stop_timeout: float = GRACE_SECONDS
     restart: RestartPolicy = RestartPolicy()
+    healthcheck: HealthCheck | Literal["image", "none"] | None = None
+    health: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, *, stop_signal: str | int | None, stop_timeout: float, restart: str) -> Self:
+    def of(
+        cls,
+        *,
+        stop_signal: str | None,
+        stop_timeout: float,
+        restart: str,
+        healthcheck: HealthCheck | Literal["image", "none"] | None,
+    ) -> Self:
         """The options as a caller gives them.
 
         Raises:
@@ -72,29 +86,46 @@ class Upkeep:
         """
         if stop_signal is not None:
             signal_number(stop_signal)
-            stop_signal = str(stop_signal)
         return cls(
             stop_signal=stop_signal,
             stop_timeout=stop_timeout,
             restart=RestartPolicy.parse(restart),
+            healthcheck=healthcheck,
         )
+
+    def for_image(self, config: ContainerConfig) -> Self:
+        """The options with what the image says.
+
+        Raises:
+            ContainerError: The health check makes no sense.
+        """
+        return evolve(self, health=resolve(self.healthcheck, config))
 
     def to_json(self) -> dict[str, Any]:
         """What is written down in the container's record."""
-        return {"stop_timeout": self.stop_timeout, "restart": str(self.restart)}
+        return {
+            "stop_timeout": self.stop_timeout,
+            "restart": str(self.restart),
+            "health": self.health,
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """What `to_json` wrote."""
         return cls(
-            stop_timeout=document["stop_timeout"], restart=RestartPolicy.parse(document["restart"])
+            stop_timeout=document["stop_timeout"],
+            restart=RestartPolicy.parse(document["restart"]),
+            health=document["health"],
         )
 
     def to_wire(self) -> dict[str, object]:
         """What the monitor has to know; empty where it is nothing."""
-        if self.restart.name == "no":
+        if self.restart.name == "no" and self.health is None:
             return {}
-        return {"restart": [self.restart.name, self.restart.most]}
+        return {
+            "restart": [self.restart.name, self.restart.most],
+            "health": None if self.health is None else dict(self.health),
+        }
 
 
 def signal_number(signal: int | str) -> int:

@@ -19,6 +19,7 @@ from attrs import frozen
 from typing_extensions import override
 
 from pycontainer.errors import (
+    ContainerError,
     ContainerStateError,
     Error,
     NotReady,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pycontainer.containers._container import Container
     from pycontainer.containers._logs import LogReader
 
-__all__ = ["Check", "Ready", "all", "exec", "http", "log", "port", "wait_until_ready"]
+__all__ = ["Check", "Ready", "all", "exec", "health", "http", "log", "port", "wait_until_ready"]
 
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.1
@@ -149,6 +150,30 @@ class _Log(Check):
 
 
 @frozen
+class _Health(Check):
+    @override
+    @contextmanager
+    def begin(self, container: Container) -> Iterator[Callable[[], bool]]:
+        def is_ready() -> bool:
+            health = container.health
+            if health is None:
+                raise ContainerError(
+                    "it has no health check", remedy="give one: healthcheck=HealthCheck(...)"
+                )
+            if health.status != "healthy" and health.log:
+                last = health.log[-1]
+                raise ContainerError(
+                    f"{health.status}: exit code {last.exit_code}, {last.output!r}"
+                )
+            return health.status == "healthy"
+
+        yield is_ready
+
+    def __str__(self) -> str:
+        return "health"
+
+
+@frozen
 class _Exec(Check):
     args: Sequence[str] | str
     user: str | None
@@ -223,6 +248,11 @@ def log(
         stream: Only lines of that stream; None for both.
     """
     return _Log(re.compile(pattern), stream)
+
+
+def health() -> Check:
+    """Its health check, which it must have, says that it is healthy."""
+    return _Health()
 
 
 def exec(args: Sequence[str] | str, *, user: str | None = None) -> Check:

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from attrs import evolve
+
 from pycontainer._linux import process as linux
 from pycontainer.errors import (
     CommandNotExecutable,
@@ -250,6 +252,14 @@ def launch(
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
     plan.update(log=log, detach=detach, remove=remove, keep=keep, upkeep=dict(upkeep or {}))
+    if health := plan["upkeep"].get("health"):
+        check = evolve(spec.process, args=tuple(health["args"]), terminal=False)
+        plan["upkeep"]["health"] = {
+            **health,
+            "exec": _execution(
+                check, program, kinds=spec.namespace_types(), cgroup=plan["cgroup"], detach=True
+            ),
+        }
     plan["run"] = last_run(directory) + 1 if keep else 1
     # Before anything is made: whoever finds this directory knows what may have to be undone.
     write_spec(spec, directory)
@@ -290,20 +300,32 @@ def execute(
         ContainerStateError: The container has ended.
     """
     program = seccomp.compile_filter_of(seccomp_profile, process.capabilities.bounding)
-    kinds = [kind for kind in _ENTERED if kind in state.namespaces]
-    plan: dict[str, Any] = {
-        "operation": "exec",
-        "process": compile_process(process, program),
-        "namespaces": sum(linux.NAMESPACE_FLAGS[kind] for kind in kinds),
-        "cgroup": state.cgroup,
-        "tty": process.terminal,
-        "detach": detach,
-    }
+    plan = _execution(process, program, kinds=state.namespaces, cgroup=state.cgroup, detach=detach)
     pidfd = state.open_pidfd()
     try:
         return _start(plan, (stdin, stdout, stderr), pidfd=pidfd, detached=detach, timeout=timeout)
     finally:
         os.close(pidfd)
+
+
+def _execution(
+    process: Process,
+    program: seccomp.Filter | None,
+    *,
+    kinds: frozenset[str],
+    cgroup: Mapping[str, Any],
+    detach: bool,
+) -> dict[str, Any]:
+    """The plan of a command in a container that has these namespaces and this control group."""
+    entered = [kind for kind in _ENTERED if kind in kinds]
+    return {
+        "operation": "exec",
+        "process": compile_process(process, program),
+        "namespaces": sum(linux.NAMESPACE_FLAGS[kind] for kind in entered),
+        "cgroup": cgroup,
+        "tty": process.terminal,
+        "detach": detach,
+    }
 
 
 @functools.lru_cache(maxsize=1)

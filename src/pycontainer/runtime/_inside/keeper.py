@@ -1,4 +1,4 @@
-"""What a monitor does for a container beyond one run of it: restarts by its policy.
+"""What a monitor does for a container beside its streams: restarts by its policy, health checks.
 
 Loaded only by the monitors of containers that ask for such things.
 """
@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
 
+    from pycontainer.runtime._inside.health import Health
     from pycontainer.runtime._inside.monitor import _Monitor
 
 __all__ = ["Keeper"]
@@ -39,7 +40,8 @@ class Keeper:
         """Read what `pycontainer.runtime.upkeep` wrote.
 
         Args:
-            upkeep: ``restart``: policy and the most restarts, 0 for any number.
+            upkeep: ``restart``: policy and the most restarts, 0 for any number; ``health``: the check,
+                or None.
             stdio: What the first start gets; standard input stays open for the next ones.
         """
         assert isinstance(upkeep, dict)
@@ -48,23 +50,43 @@ class Keeper:
         self._pause = 0.0
         self._held = False
         self._started = time.monotonic()
+        self._health: Health | None = None
+        if upkeep["health"]:
+            from pycontainer.runtime._inside.health import Health
+
+            self._health = Health(upkeep["health"])
         self.restarts = 0
         self.start_due: float | None = None
 
     def milliseconds(self) -> float | None:
         """How long nothing is due; None for as long as nothing happens."""
-        if self.start_due is None:
-            return None
-        return max(0.0, self.start_due - time.time()) * 1000 + 1
+        due = self.start_due
+        if self._health is not None and self._health.due is not None:
+            due = self._health.due
+        return None if due is None else max(0.0, due - time.time()) * 1000 + 1
 
     def act(self, monitor: _Monitor, poll: select.poll) -> None:
         """Do what is due."""
         if self.start_due is not None and time.time() >= self.start_due:
             self.start_due = None
             self._start_again(monitor, poll)
+        if self._health is not None:
+            self._health.act(monitor, poll)
 
-    def ended(self, code: int, *, may_go_on: bool) -> None:
+    def handles(self, fd: int, poll: select.poll) -> bool:
+        """Do what a ready descriptor asks for, if it is one of this module's."""
+        return self._health is not None and self._health.handles(fd, poll)
+
+    def began(self) -> None:
+        """Note that a run has begun."""
+        self._started = time.monotonic()
+        if self._health is not None:
+            self._health.begin()
+
+    def ended(self, code: int, poll: select.poll, *, may_go_on: bool) -> None:
         """Decide whether and when there is a next run."""
+        if self._health is not None:
+            self._health.end(poll)
         if not may_go_on or self._held or not self._wants(code):
             return
         if not self._pause or time.monotonic() - self._started >= _LONG_RUN:
@@ -90,7 +112,6 @@ class Keeper:
 
     def _start_again(self, monitor: _Monitor, poll: select.poll) -> None:
         self.restarts += 1
-        self._started = time.monotonic()
         monitor.run_number += 1
         monitor.streams.close(poll)
         if monitor.pidfd >= 0:
@@ -112,5 +133,5 @@ class Keeper:
             monitor.look_after(poll)
             return
         monitor.bury()
-        self.ended(code, may_go_on=True)
+        self.ended(code, poll, may_go_on=True)
         monitor.record_exit(code, False)

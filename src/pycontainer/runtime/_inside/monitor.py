@@ -148,6 +148,8 @@ class _Monitor:
         self.listener = listener
 
     def _started(self) -> None:
+        if self.keeper is not None:
+            self.keeper.began()
         begun = process.start_time(self.pid)
         files.write_atomically(
             "state.json",
@@ -206,7 +208,7 @@ class _Monitor:
             self._accept(poll)
         elif fd in self.clients:
             self._command(fd, poll)
-        else:
+        elif self.keeper is None or not self.keeper.handles(fd, poll):
             self.streams.handle(fd, poll)
 
     def _finished(self) -> bool:
@@ -227,7 +229,7 @@ class _Monitor:
         out_of_memory = cgroup.oom_killed(self.cgroup)
         self.streams.drain(poll)
         if self.keeper is not None:
-            self.keeper.ended(code, may_go_on=not self.delete_requested)
+            self.keeper.ended(code, poll, may_go_on=not self.delete_requested)
         self.record_exit(code, out_of_memory)
 
     def record_exit(self, code: int, out_of_memory: bool) -> None:
