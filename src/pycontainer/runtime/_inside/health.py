@@ -149,9 +149,10 @@ class _Probe:
         self._pid, self._pidfd = process.clone3(0)
         if self._pid == 0:
             try:
-                fds = [theirs.fileno(), os.dup(container), null, out, os.dup(out)]
-                _close_others({*fds, own})
-                execution.main(request, fds, own)
+                os.setsid()
+                fds = [os.dup(container), null, out, os.dup(out)]
+                _close_others({theirs.fileno(), *fds, own})
+                execution.main(request, theirs, fds, own)
             finally:
                 os._exit(0)
         theirs.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from pycontainer._linux import erofs
 from pycontainer.runtime._inside import cgroup, init
 from pycontainer.runtime._inside.streams import Streams
 
@@ -119,6 +120,8 @@ class Keeper:
         monitor.pid, monitor.pidfd, monitor.streams = 0, -1, Streams()
         cgroup.kill(monitor.cgroup)  # commands that `exec` runs may be outside its pid namespace
         cgroup.destroy(monitor.cgroup)
+        lowers = monitor.plan["rootfs"]["lowers"]  # type: ignore[index]
+        erofs.keep([lower for lower in lowers if lower.endswith(erofs.SUFFIX)])
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         stdin = os.dup(self._stdin if self._stdin >= 0 else null)
         code = 0
