@@ -31,6 +31,7 @@ __all__ = ["boot_id", "compile_plan", "compile_process", "compile_view"]
 Plan = dict[str, Any]
 CgroupMounts = tuple[tuple[str, str, tuple[str, ...]], ...]
 
+_UMASK = 0o022  # where the document asks for none, as Docker has it
 _ATTRIBUTES = {
     "ro": mount.RDONLY,
     "nosuid": mount.NOSUID,
@@ -147,6 +148,7 @@ def compile_process(process: Process, seccomp: Filter | None) -> Plan:
         "args": list(process.args),
         "env": dict(entry.split("=", 1) for entry in process.env),
         "cwd": process.cwd,
+        "umask": _UMASK if user.umask is None else user.umask,
         "uid": user.uid,
         "gid": user.gid,
         "groups": list(user.additional_gids),

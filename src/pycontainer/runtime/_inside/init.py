@@ -342,7 +342,8 @@ def apply_process(spec: Plan) -> None:
     capability.drop_bounding(capabilities["bounding"])
     if filters and not spec["no_new_privileges"]:
         seccomp.install_filter(filters, flags)
-    uid, gid, groups = spec["uid"], spec["gid"], spec["groups"]
+    uid, gid, groups, umask = spec["uid"], spec["gid"], spec["groups"], spec["umask"]
+    assert isinstance(umask, int)
     assert isinstance(uid, int)
     assert isinstance(gid, int)
     assert isinstance(groups, list)
@@ -361,6 +362,7 @@ def apply_process(spec: Plan) -> None:
         if filters:
             seccomp.install_filter(filters, flags)
     os.chdir(cwd)
+    os.umask(umask)
     _reset_signals()
 
 
