@@ -94,6 +94,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Parsers against inputs that coverage guides; what is worth keeping goes into the corpus."""
+    install(session, "fuzz", wheel=True)
+    session.run("python", "-m", "fuzz", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(default=False)
 def changelog(session: nox.Session) -> None:
     """Collect the fragments of changelog.d into CHANGELOG.md, for a release."""
     install(session, "release")

@@ -205,6 +205,15 @@ def test_a_window_that_would_eat_memory() -> None:
         joined(decompress([frame]))
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_reserved_flags_of_a_gzip_header(size: int) -> None:
+    damaged = bytearray(COMPRESSED[Compression.GZIP])
+    damaged[3] |= 0x20
+    for stream in (damaged, COMPRESSED[Compression.GZIP] + damaged):
+        with pytest.raises(TarError, match="damaged"):
+            joined(decompress(in_pieces(bytes(stream), size)))
+
+
 def test_a_damaged_stream_is_not_held_for_ever() -> None:
     """zstandard's objects are closed to the garbage collector: no cycle may go through them."""
 

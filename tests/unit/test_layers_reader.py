@@ -206,6 +206,12 @@ def test_impossible_numbers(fields: dict[str, bytes]) -> None:
         read(archive(header(b"f", **fields)))  # type: ignore[arg-type]
 
 
+def test_numbers_of_a_device_that_no_header_can_hold() -> None:
+    for number in (b"\x80" + bytes(4) + b"\x20\0\0", b"\xff" * 8):
+        with pytest.raises(TarError, match="the minor number is"):
+            read(archive(header(b"f", b"3", minor=number)))  # type: ignore[arg-type]
+
+
 # --- checksums, ends -------------------------------------------------------------------------
 
 

@@ -74,7 +74,7 @@ def test_a_config_is_read() -> None:
         cmd=("-c", "true"),
         working_dir="/srv",
         labels={"a": "1", "b": "2"},
-        exposed_ports=("80/tcp", "53/udp"),
+        exposed_ports=("53/udp", "80/tcp"),
         volumes=("/data",),
         stop_signal="SIGQUIT",
         shell=("/bin/bash", "-c"),

@@ -33,6 +33,8 @@ _SKIPPABLE_MAGIC: Final = b"\x2a\x4d\x18"
 _MAGIC_LENGTH: Final = 4
 _ZSTD_WINDOW: Final = 1 << 27  # what `zstd --long` makes; more would be an attack on memory
 _GZIP_WINDOW: Final = 31  # zlib's window bits plus its sign for a gzip header
+_FLAGS_AT = 3  # in a member's header (RFC 1952, 2.3)
+_RESERVED_FLAGS = 0xE0
 _RAW_WINDOW: Final = -15
 # No name, no time, no operating system: RFC 1952, section 2.3.
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -106,6 +108,7 @@ def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def _isal(chunks: Iterator[bytes], igzip: ModuleType) -> Iterator[bytes]:
     member = igzip.IgzipDecompressor(flag=igzip.DECOMP_GZIP)
     failure = cast("type[Exception]", igzip.IsalError)
+    header: bytes | None = b""  # what has come of the member's, until that is known to be sound
     try:
         for chunk in chunks:
             data = chunk
@@ -116,6 +119,13 @@ def _isal(chunks: Iterator[bytes], igzip: ModuleType) -> Iterator[bytes]:
                     if not data:
                         break
                     member = igzip.IgzipDecompressor(flag=igzip.DECOMP_GZIP)
+                    header = b""
+                if header is not None:
+                    header += data
+                    if len(header) <= _FLAGS_AT:
+                        break
+                    _check_flags(header)
+                    data, header = header, None
                 out = member.decompress(data, CHUNK)
                 data = b""
                 if out:
@@ -126,6 +136,12 @@ def _isal(chunks: Iterator[bytes], igzip: ModuleType) -> Iterator[bytes]:
         raise TarError(f"the gzip stream is damaged: {error}") from error
     if not member.eof:
         raise TarError("the gzip stream ends early")
+
+
+def _check_flags(header: bytes) -> None:
+    """Refuse what RFC 1952 reserves, and `isal` takes now for this and now for that."""
+    if header[_FLAGS_AT] & _RESERVED_FLAGS:
+        raise TarError("the gzip stream is damaged: reserved flags are set in a header")
 
 
 def _zlib(chunks: Iterator[bytes]) -> Iterator[bytes]:

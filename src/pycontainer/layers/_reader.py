@@ -39,6 +39,7 @@ _SPACE: Final = 0x20
 _SMALL: Final = 2048
 _LONGEST_DECIMAL: Final = 19  # digits
 _LARGEST: Final = (1 << 63) - 1
+_LARGEST_DEVICE: Final = 0o7777777  # in a header's field; Linux has 12 and 20 bits for them
 _MOST_REMEMBERED: Final = 4096
 _KINDS: Final = {
     ord("0"): FILE,
@@ -283,8 +284,8 @@ class TarReader:
             if kind is HARD_LINK:
                 entry.link = self._normalise(entry.link)
         elif kind is CHARACTER_DEVICE or kind is BLOCK_DEVICE:
-            entry.major = self._number(header, 329, 337, "major")
-            entry.minor = self._number(header, 337, 345, "minor")
+            entry.major = self._number(header, 329, 337, "major number", _LARGEST_DEVICE)
+            entry.minor = self._number(header, 337, 345, "minor number", _LARGEST_DEVICE)
         self._long_link = None
         # All but files have no data, whatever their size says.
 
@@ -373,7 +374,9 @@ class TarReader:
         )
         return known
 
-    def _number(self, header: bytes, start: int, end: int, what: str) -> int:
+    def _number(
+        self, header: bytes, start: int, end: int, what: str, largest: int = _LARGEST
+    ) -> int:
         field = header[start:end]
         if field[0] & 0x80:  # base-256, two's complement
             bits = 8 * len(field) - 1
@@ -386,7 +389,7 @@ class TarReader:
             value = int(digits, 8) if digits else 0
         if value < 0 and what != "mtime":
             raise self._error(f"the {what} is negative")
-        if value >> 63 not in (0, -1):
+        if value > largest or value < ~largest:
             raise self._error(f"the {what} is too large")
         return value
 

@@ -87,8 +87,8 @@ class ContainerConfig:
         cmd: Its default arguments, or the command if there is no entrypoint.
         working_dir: Where it runs; empty for ``/``.
         labels: Remarks.
-        exposed_ports: ``port/protocol``.
-        volumes: Directories whose content outlives the container.
+        exposed_ports: ``port/protocol``, sorted.
+        volumes: Directories whose content outlives the container, sorted.
         stop_signal: The signal that asks it to end.
         shell: What runs commands that are given as one text.
         healthcheck: How it is asked for its health.
@@ -125,8 +125,8 @@ class ContainerConfig:
             cmd=fields.optional_texts("Cmd"),
             working_dir=fields.text("WorkingDir"),
             labels=fields.texts_by_name("Labels"),
-            exposed_ports=tuple(fields.members("ExposedPorts")),
-            volumes=tuple(fields.members("Volumes")),
+            exposed_ports=tuple(sorted(fields.members("ExposedPorts"))),
+            volumes=tuple(sorted(fields.members("Volumes"))),
             stop_signal=fields.text("StopSignal"),
             shell=fields.optional_texts("Shell"),
             healthcheck=fields.optional("Healthcheck", Healthcheck.from_json),
