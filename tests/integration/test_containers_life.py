@@ -97,7 +97,7 @@ def test_a_detached_container_is_started_again_by_whoever_finds_it(image: Image)
         assert container.exit_code is None
         assert container.pid == found.pid != first
         found.start()  # it runs
-        assert container.exec(["cat", "/runs"]).stdout == b"run\nrun\n"
+        eventually(lambda: container.exec(["cat", "/runs"]).stdout == b"run\nrun\n")
         found.stop(grace=0)
         assert container.wait(10) == 137
         found.close()
@@ -365,3 +365,67 @@ def test_a_privileged_command_has_the_rights_that_the_container_lacks(image: Ima
 def test_the_log_is_followed_over_restarts(image: Image) -> None:
     with started(image, "echo run; exit 1", restart="on-failure:2") as container:
         assert [str(line) for line in container.logs(follow=True)] == ["run"] * 3
+
+
+# --- logs ------------------------------------------------------------------------------------
+
+
+def test_a_limited_log_keeps_the_last_lines(image: Image) -> None:
+    options = pc.LogOptions(max_size=2000, max_files=3)
+    with started(image, "seq 1 3000; exit 1", log=options, restart="on-failure:1") as container:
+        container.wait(10)
+        numbers = output(container)
+        assert numbers[-1] == "3000"
+        assert len(numbers) < 3000
+        assert numbers[-20:] == [str(n) for n in range(2981, 3001)]
+        home = image.store.path / "containers" / container.id
+        files = sorted(home.glob("log*"))
+        assert len(files) <= 3
+        assert container.inspect().log_path in files
+        assert [str(line) for line in container.logs(tail=2)] == ["2999", "3000"]
+
+
+def test_a_log_is_followed_over_its_files_without_losing_a_line(image: Image) -> None:
+    script = (
+        "read go; for i in $(seq 1 400); do echo line $i; done; "
+        "for i in $(seq 401 420); do echo line $i; sleep 0.01; done"
+    )
+    options = pc.LogOptions(max_size=1000, max_files=200)
+    with started(image, script, stdin=True, log=options) as container:
+        container.write(b"go\n")
+        begun = time.monotonic()
+        seen = [str(line) for line in container.logs(follow=True)]
+        assert seen == [f"line {n}" for n in range(1, 421)]
+        assert time.monotonic() - begun < 5  # it is told of the next file, and does not look for it
+        home = image.store.path / "containers" / container.id
+        assert len(list(home.glob("log*"))) > 3
+
+
+def test_without_a_log_output_is_thrown_away(image: Image) -> None:
+    with started(image, "echo said; exit 2", log="none") as container:
+        assert container.wait(10) == 2
+        with pytest.raises(errors.ContainerStateError, match="no log"):
+            container.logs()
+        home = image.store.path / "containers" / container.id
+        assert not list(home.glob("log*"))
+    with pytest.raises(errors.ContainerError, match="none"):
+        started(image, "exit 0", log=pc.LogOptions(max_size=0))
+
+
+def test_lines_are_stamped_and_chosen_by_time(image: Image) -> None:
+    with started(image, "echo one; sleep 0.1; echo two; sleep 0.1; echo three") as container:
+        container.wait(10)
+        first, second, third = container.logs()
+        assert second.stamped.endswith("000Z two")
+        assert second.stamped.startswith(time.strftime("%Y-%m-%dT%H:", time.gmtime(second.time)))
+        assert list(container.logs(since=second.time, until=third.time)) == [second]
+        assert list(container.logs(until=third.time, tail=1)) == [second]
+        assert list(container.logs(until=second.time, follow=True)) == [first]
+
+
+def test_following_ends_with_its_time_though_nothing_comes(image: Image) -> None:
+    with started(image, "echo one; sleep 600") as container:
+        begun = time.monotonic()
+        lines = list(container.logs(follow=True, until=time.time() + 0.2))
+        assert [str(line) for line in lines] == ["one"]
+        assert time.monotonic() - begun < 5

@@ -10,7 +10,7 @@ from pycontainer.containers._devices import Device
 from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._health import Health, HealthCheck, HealthProbe
 from pycontainer.containers._limits import Limits
-from pycontainer.containers._logs import LogLine
+from pycontainer.containers._logs import LogLine, LogOptions
 from pycontainer.containers._mount import Mount
 from pycontainer.containers._names import Names
 from pycontainer.containers._process import Completed, Process
@@ -31,6 +31,7 @@ __all__ = [
     "HealthProbe",
     "Limits",
     "LogLine",
+    "LogOptions",
     "Mount",
     "Names",
     "NetworkUsage",

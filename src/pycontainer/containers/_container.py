@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._health import HealthCheck
+    from pycontainer.containers._logs import LogOptions
     from pycontainer.containers._mount import Mount
     from pycontainer.oci import Reference
 
@@ -86,6 +87,7 @@ class Container(Startable):
         stop_timeout: float = GRACE_SECONDS,
         restart: str = "no",
         healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
+        log: LogOptions | Literal["none"] | None = None,
         ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
@@ -128,6 +130,8 @@ class Container(Startable):
                 ``always``, but after a reboot only if nobody had stopped it.
             healthcheck: How it is asked for its health: as the image says (``image``), as a `HealthCheck`
                 says, or not at all (``none`` or None).
+            log: Whether its log is limited, see `LogOptions`; ``none``: there is none, and what it writes
+                is thrown away.
             ready: What to wait for, such as ``pycontainer.ready.port(80)``, or a function that takes the
                 container and tells whether it is ready.
             store: Where it lives; None for the default store.
@@ -168,6 +172,7 @@ class Container(Startable):
                 stop_timeout=stop_timeout,
                 restart=restart,
                 healthcheck=healthcheck,
+                log=log,
             ),
         )
         store = store or Store.default()
@@ -221,6 +226,7 @@ class Container(Startable):
         stop_timeout: float = GRACE_SECONDS,
         restart: str = "no",
         healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
+        log: LogOptions | Literal["none"] | None = None,
         store: Store | None = None,
     ) -> Container:
         """Make a container to be started later, by its `start`.
@@ -257,6 +263,7 @@ class Container(Startable):
                 stop_timeout=stop_timeout,
                 restart=restart,
                 healthcheck=healthcheck,
+                log=log,
             ),
         )
         store = store or Store.default()

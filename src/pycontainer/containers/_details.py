@@ -12,7 +12,7 @@ from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerStateError
 from pycontainer.oci import ContainerConfig, Digest
 from pycontainer.oci.runtime import RuntimeSpec
-from pycontainer.runtime import read_exit, read_state
+from pycontainer.runtime import name_of, numbers, read_exit, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Details:
         restart: Its restart policy.
         restart_count: How often that has started it again since somebody started it.
         health: What its health checks have told; None if it has none.
-        log_path: The file with its output.
+        log_path: The file with its output; the newest, where there are several.
         config: The image's config with what the caller wanted instead.
         spec: The runtime-spec document by which it was started.
     """
@@ -105,7 +105,7 @@ def look(home: Path, record: Record, name: str, status: Status) -> Details:
         restart=str(upkeep.restart),
         restart_count=max((said.restarts for said in (state, ended) if said), default=0),
         health=read_health(home),
-        log_path=home / "log",
+        log_path=home / name_of(max(numbers(str(home)), default=0)),
         config=ContainerConfig.from_json(record.config),
         spec=spec,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from pycontainer.containers._options import words
 from pycontainer.containers._process import Process, start_process
 from pycontainer.containers._processes import ProcessInfo, Usage, list_processes, measure
 from pycontainer.containers._security import privileged_process
+from pycontainer.containers._upkeep import Upkeep
 from pycontainer.containers._view import running_state
 from pycontainer.errors import ContainerError, ContainerStateError, TimeoutExpired
 from pycontainer.oci.runtime import Capabilities, RuntimeSpec
@@ -86,19 +88,32 @@ class Inside(Life):
             follow: Wait for more until it has ended.
             tail: Of the lines that are there, only so many of the last.
             since: Only lines from that time on, seconds since the epoch.
-            until: Only lines before that time; ends `follow` at the first later one.
+            until: Only lines before that time, at which `follow` ends.
             stream: Only lines of that stream.
+
+        Raises:
+            ContainerStateError: It was started with ``log="none"``.
         """
+        if not Upkeep.from_json(self._record.upkeep).log.kept:
+            raise ContainerStateError(
+                f"container {self.name} has no log", remedy="start it without log='none'"
+            )
+
+        def in_time(line: LogLine) -> bool:
+            return until is None or line.time < until
+
         lines = read_log(
             self._directory / "log",
             follow=follow,
             tail=tail,
-            ended=self._has_ended,
+            ended=lambda: self._has_ended() or (until is not None and time.time() >= until),
             wanted=lambda line: (
-                stream in (None, line.stream) and (since is None or line.time >= since)
+                stream in (None, line.stream)
+                and (since is None or line.time >= since)
+                and (follow or in_time(line))
             ),
         )
-        return takewhile(lambda line: until is None or line.time < until, lines)
+        return takewhile(in_time, lines) if follow else lines
 
     def top(self) -> tuple[ProcessInfo, ...]:
         """Its processes, by their numbers on the host.

@@ -157,6 +157,7 @@ class Startable(Inside):
 
 def start_of(new: _home.New, *, timeout: float | None, again: bool = False) -> tuple[Running, int]:
     """Launch a container with its log; give the handle and its standard input, -1 for none."""
+    upkeep = Upkeep.from_json(new.record.upkeep)
     in_r, in_w = os.pipe() if new.record.stdin else (-1, -1)
     try:
         running = launch(
@@ -165,11 +166,11 @@ def start_of(new: _home.New, *, timeout: float | None, again: bool = False) -> t
             new.directory,
             name=new.record.id,
             stdin=in_r if in_r >= 0 else None,
-            log=True,
+            log=upkeep.log.kept,
             detach=new.record.detached,
             remove=new.record.remove,
             keep=again,
-            upkeep=Upkeep.from_json(new.record.upkeep).to_wire(),
+            upkeep=upkeep.to_wire(),
             timeout=timeout,
         )
     except BaseException:

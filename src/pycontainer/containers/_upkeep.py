@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal as signals
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, field, frozen
 
 from pycontainer.containers._health import HealthCheck, resolve
+from pycontainer.containers._logs import LogOptions
 from pycontainer.errors import ContainerError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Upkeep:
         stop_timeout: Seconds that `Container.stop` waits after it.
         restart: Its restart policy.
         healthcheck: How it is asked for its health.
+        log: What becomes of its output.
         health: That as its monitor has to know it, once the image is known.
     """
 
@@ -68,6 +70,7 @@ class Upkeep:
     stop_timeout: float = GRACE_SECONDS
     restart: RestartPolicy = RestartPolicy()
     healthcheck: HealthCheck | Literal["image", "none"] | None = None
+    log: LogOptions = field(factory=LogOptions)
     health: Mapping[str, Any] | None = None
 
     @classmethod
@@ -78,6 +81,7 @@ class Upkeep:
         stop_timeout: float,
         restart: str,
         healthcheck: HealthCheck | Literal["image", "none"] | None,
+        log: LogOptions | Literal["none"] | None,
     ) -> Self:
         """The options as a caller gives them.
 
@@ -91,6 +95,7 @@ class Upkeep:
             stop_timeout=stop_timeout,
             restart=RestartPolicy.parse(restart),
             healthcheck=healthcheck,
+            log=LogOptions.of(log),
         )
 
     def for_image(self, config: ContainerConfig) -> Self:
@@ -107,6 +112,7 @@ class Upkeep:
             "stop_timeout": self.stop_timeout,
             "restart": str(self.restart),
             "health": self.health,
+            "log": asdict(self.log),
         }
 
     @classmethod
@@ -116,15 +122,17 @@ class Upkeep:
             stop_timeout=document["stop_timeout"],
             restart=RestartPolicy.parse(document["restart"]),
             health=document["health"],
+            log=LogOptions(**document["log"]),
         )
 
     def to_wire(self) -> dict[str, object]:
         """What the monitor has to know; empty where it is nothing."""
-        if self.restart.name == "no" and self.health is None:
+        if self.restart.name == "no" and self.health is None and self.log.max_size is None:
             return {}
         return {
             "restart": [self.restart.name, self.restart.most],
             "health": None if self.health is None else dict(self.health),
+            "log": [] if self.log.max_size is None else [self.log.max_size, self.log.max_files],
         }
 
 

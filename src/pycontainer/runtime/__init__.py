@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pycontainer.runtime._inside.rotation import name_of, numbers
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, execute, launch, warm_up, write_spec
@@ -49,6 +50,8 @@ __all__ = [
     "last_exit",
     "launch",
     "mounted_view",
+    "name_of",
+    "numbers",
     "open_control",
     "parse_profile",
     "read_exit",
@@ -82,6 +85,8 @@ _HOMES = {
     "last_exit": "state",
     "launch": "launcher",
     "mounted_view": "view",
+    "name_of": "_inside.rotation",
+    "numbers": "_inside.rotation",
     "open_control": "state",
     "parse_profile": "seccomp",
     "read_exit": "state",

@@ -42,7 +42,7 @@ class Keeper:
 
         Args:
             upkeep: ``restart``: policy and the most restarts, 0 for any number; ``health``: the check,
-                or None.
+                or None; ``log``: bytes of a file and the number of files, or nothing for no limit.
             stdio: What the first start gets; standard input stays open for the next ones.
         """
         assert isinstance(upkeep, dict)
@@ -56,6 +56,7 @@ class Keeper:
             from pycontainer.runtime._inside.health import Health
 
             self._health = Health(upkeep["health"])
+        self.log_limit: tuple[int, ...] = tuple(upkeep["log"])
         self.restarts = 0
         self.start_due: float | None = None
 

@@ -101,7 +101,10 @@ class _Monitor:
         self.step = "create the control group"
         cgroup.create(self.cgroup)
         self.step = "open the standard streams"
-        payload = self.streams.open(stdio, log=bool(self.plan["log"]), tty=bool(self.plan["tty"]))
+        limit = () if self.keeper is None else self.keeper.log_limit
+        payload = self.streams.open(
+            stdio, log=bool(self.plan["log"]), tty=bool(self.plan["tty"]), limit=limit
+        )
         if self.listener is None:
             self._listen()
         self.step = "clone the container"

@@ -14,6 +14,10 @@ import os
 import select
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainer.runtime._inside.rotation import Rotation
+
 __all__ = ["HEADER_SIZE", "Streams"]
 
 HEADER_SIZE = 16
@@ -27,6 +31,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._log = -1
+        self._rotation: Rotation | None = None
         self._payload: list[int] = []
         self._sources: dict[int, int] = {}  # descriptor to read -> number of the stream
         self._terminal = -1
@@ -36,15 +41,23 @@ class Streams:
 
     # --- opening -----------------------------------------------------------------------------
 
-    def open(self, stdio: list[int], *, log: bool, tty: bool) -> list[int]:
+    def open(
+        self, stdio: list[int], *, log: bool, tty: bool, limit: tuple[int, ...] = ()
+    ) -> list[int]:
         """Decide what the payload gets as 0, 1 and 2.
 
         Args:
             stdio: The owner's descriptors; closed here when no longer needed.
             log: Keep a log of stdout and stderr; the owner's then are not used.
+            limit: Bytes of a file of the log, and how many files there are; empty for no limit.
             tty: The payload gets a terminal made inside, which `take_terminal` connects.
         """
-        if log:
+        if limit:
+            from pycontainer.runtime._inside.rotation import Rotation  # few containers need it
+
+            self._rotation = Rotation(limit[0], limit[1])
+            self._log = self._rotation.open()
+        elif log:
             flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
             self._log = os.open("log", flags, 0o600)
         if tty:
@@ -140,12 +153,11 @@ class Streams:
 
     def _emit(self, stream: int, data: bytes) -> None:
         if self._log >= 0:
-            header = (
-                time.time_ns().to_bytes(8, "little")
-                + bytes((stream, 0, 0, 0))
-                + len(data).to_bytes(4, "little")
-            )
-            self._append(header + data)
+            size = len(data) if self._rotation is None else self._rotation.most_of_a_frame
+            head = time.time_ns().to_bytes(8, "little") + bytes((stream, 0, 0, 0))
+            for at in range(0, len(data), size):
+                part = data[at : at + size]
+                self._append(head + len(part).to_bytes(4, "little") + part)
         elif self._terminal_out >= 0:
             try:
                 _write(self._terminal_out, data)
@@ -155,6 +167,8 @@ class Streams:
 
     def _append(self, frame: bytes) -> None:
         """Write a whole frame to the log, or nothing: a full disk costs output, not the container."""
+        if self._rotation is not None:
+            self._log = self._rotation.room(self._log, len(frame))
         end = os.fstat(self._log).st_size
         try:
             _write(self._log, frame)
