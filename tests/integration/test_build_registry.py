@@ -9,7 +9,7 @@ import pytest
 from pycontainer.build import Builder, Event, InlineCache, RegistryCache, VertexCached
 from pycontainer.content import Store
 from pycontainer.errors import RegistryError
-from pycontainer.images import Registry
+from pycontainer.images import Image, Registry
 
 
 def test_a_base_image_is_pulled_once(store: Store, tmp_path: Path) -> None:
@@ -89,3 +89,37 @@ def test_a_registry_without_that_cache(store: Store, tmp_path: Path) -> None:
     # And one that is not there at all.
     with Store.open(tmp_path / "other") as other:
         assert _cached(builder, other, RegistryCache(f"{host}/app:none", timeout=1.0)) == []
+
+
+# --- several platforms ---------------------------------------------------------------------------
+
+BOTH = ["linux/amd64", "linux/arm64"]
+
+
+def test_an_index_is_pushed_and_pulled_by_platform(store: Store, tmp_path: Path) -> None:
+    builder = _builder(tmp_path / "context")
+    with Registry.serve(tmp_path / "registry") as server, Registry(server.host) as registry:
+        name = f"{server.host}/app:1"
+        index = builder.build_index(
+            name, platforms=BOTH, store=store, push=True, sbom=True, provenance=True
+        )
+        for platform in BOTH:
+            with Store.open(tmp_path / platform[-5:]) as other:
+                pulled = registry.pull("app:1", platform=platform, store=other)
+                assert pulled.digest == index.image(platform).digest
+
+
+def test_a_base_for_other_platforms_leaves_the_name_to_this_machines(
+    store: Store, tmp_path: Path
+) -> None:
+    builder = _builder(tmp_path / "context")
+    with (
+        Registry.serve(tmp_path / "registry") as server,
+        Store.open(tmp_path / "other") as other,
+    ):
+        name = f"{server.host}/base:1"
+        base = builder.build_index(name, platforms=BOTH, store=store, push=True)
+        derived = Builder(name).env({"A": "1"})
+        index = derived.build_index(platforms=BOTH, store=other)
+        assert [str(index.image(platform).platform) for platform in BOTH] == BOTH
+        assert Image.get(name, store=other).digest == base.image().digest

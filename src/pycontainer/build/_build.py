@@ -10,25 +10,25 @@ from attrs import field, frozen
 from pycontainer.build._cache import BuildCache
 from pycontainer.build._cache_imports import CacheImports
 from pycontainer.build._cache_places import CachePlace, InlineCache
-from pycontainer.build._cache_records import INLINE, Records
+from pycontainer.build._cache_records import INLINE, Record, Records
 from pycontainer.build._flatten import squash
 from pycontainer.build._graph import State
 from pycontainer.build._solver import Solver
-from pycontainer.build._work import Work, default_epoch
+from pycontainer.build._work import Cancellation, Work, default_epoch
 from pycontainer.images import Image, create
 from pycontainer.oci import Compression
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pycontainer.build._events import Progress
-    from pycontainer.build._graph import Vertex
+    from pycontainer.build._graph import Result, Vertex
     from pycontainer.build._outputs import Output
     from pycontainer.content import Store
-    from pycontainer.oci import ImageConfig, Reference
+    from pycontainer.oci import Platform, Reference
 
-__all__ = ["BuildOptions", "build", "solve"]
+__all__ = ["BuildOptions", "Solved", "build", "solve", "write_caches"]
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
@@ -50,16 +50,37 @@ class BuildOptions:
     progress: Progress | None = None
     timeout: float | None = None
 
-    def work(self, store: Store) -> Work:
-        """The surroundings that the steps work in."""
-        epoch = self.source_date_epoch
-        return Work(
-            store=store,
-            epoch=default_epoch() if epoch is None else epoch,
-            context=self.context,
-            compression=Compression(self.compression),
-            level=self.level,
-        )
+    @property
+    def epoch(self) -> int:
+        """Seconds since 1970 that no time in the image is later than."""
+        given = self.source_date_epoch
+        return default_epoch() if given is None else given
+
+
+@frozen
+class Solved:
+    """A graph that was solved.
+
+    Attributes:
+        state: What the target gave.
+        results: What each vertex gave.
+        records: What the steps made, or were spared.
+    """
+
+    state: State
+    results: Mapping[Vertex, Result]
+    records: tuple[Record, ...]
+
+    def image(
+        self, store: Store, tag: str | Reference | None, options: BuildOptions, *, keep: bool = True
+    ) -> Image:
+        """The image of it, in the store; with `keep` even if it has no name."""
+        config = self.state.config
+        if any(isinstance(place, InlineCache) for place in options.cache_to):
+            said = Records.inline(self.records, self.state.layers)
+            config = config.evolve(extra={**config.extra, INLINE: said})
+        layers = [(layer.descriptor, layer.diff_id) for layer in self.state.layers]
+        return create(store, layers, config, tag=tag, keep=keep)
 
 
 def build(
@@ -84,9 +105,10 @@ def build(
     Raises: as `Builder.build`.
     """
     with store.lease():
-        state, config = solve(target, store, options)
-        layers = [(layer.descriptor, layer.diff_id) for layer in state.layers]
-        image = create(store, layers, config, tag=tag)
+        with CacheImports(store, options.cache_from) as imports:
+            solved = solve(target, store, options, imports)
+        write_caches(store, options, solved.records)
+        image = solved.image(store, tag, options)
         for output in outputs:
             output.write(image)
         if push:
@@ -94,33 +116,54 @@ def build(
         return image
 
 
-def solve(target: Vertex, store: Store, options: BuildOptions) -> tuple[State, ImageConfig]:
-    """Solve a graph, and write the caches that are wanted.
+def solve(
+    target: Vertex,
+    store: Store,
+    options: BuildOptions,
+    imports: CacheImports,
+    *,
+    platform: Platform | None = None,
+    cancellation: Cancellation | None = None,
+) -> Solved:
+    """Solve a graph.
 
-    Returns:
-        What the target gave, and the config of its image.
+    Args:
+        target: What is wanted.
+        store: Where to build.
+        options: How.
+        imports: Caches from elsewhere.
+        platform: What for; None for this machine.
+        cancellation: Told, and heard, when the build ends early.
     """
-    work = options.work(store)
-    with CacheImports(store, options.cache_from) as imports:
-        solver = Solver(
-            work,
-            BuildCache(store),
-            progress=options.progress,
-            use_cache=options.use_cache,
-            imports=imports,
-        )
-        state = solver.solve(target, timeout=options.timeout)
+    work = Work(
+        store=store,
+        epoch=options.epoch,
+        context=options.context,
+        platform=platform,
+        compression=Compression(options.compression),
+        level=options.level,
+        cancellation=cancellation or Cancellation(),
+    )
+    solver = Solver(
+        work,
+        BuildCache(store),
+        progress=options.progress,
+        use_cache=options.use_cache,
+        imports=imports,
+    )
+    state = solver.solve(target, timeout=options.timeout)
     assert isinstance(state, State), f"{target.title} gives no image"
     if options.squash:
         state = squash(_base(target, solver), state, work)
-    config = state.config
+    return Solved(state, solver.results, solver.records)
+
+
+def write_caches(store: Store, options: BuildOptions, records: Iterable[Record]) -> None:
+    """Put what was made where the options say; the image itself is `Solved.image`'s affair."""
+    known = {record.key: record for record in records}
     for place in options.cache_to:
-        if isinstance(place, InlineCache):
-            said = Records.inline(solver.records, state.layers)
-            config = config.evolve(extra={**config.extra, INLINE: said})
-        else:
-            place.write(store, solver.records)
-    return state, config
+        if isinstance(place, CachePlace):
+            place.write(store, list(known.values()))
 
 
 def _base(target: Vertex, solver: Solver) -> State:

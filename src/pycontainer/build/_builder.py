@@ -22,11 +22,12 @@ from pycontainer.build._configure import (
 )
 from pycontainer.build._copy import Copy
 from pycontainer.build._graph import Step, Vertex
+from pycontainer.build._platforms import Attestations, build_index
 from pycontainer.build._run import Run
 from pycontainer.build._sources import ImageSource, LocalSource, ScratchSource, StoredImageSource
 from pycontainer.build._workdir import Workdir
 from pycontainer.content import Store
-from pycontainer.images import Image
+from pycontainer.images import Image, ImageIndex
 from pycontainer.oci import Platform, Reference
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Builder:
             platform: What the image is for; None for this machine.
             context: See `Builder`.
         """
-        first = Vertex(ScratchSource(_platform(platform) or Platform.current()))
+        first = Vertex(ScratchSource(_platform(platform)))
         builder = cls.__new__(cls)
         builder.__attrs_init__(first, first, _path(context))
         return builder
@@ -292,6 +293,86 @@ class Builder:
             store or self._store(),
             options,
             tag=tag,
+            outputs=_all(outputs),
+            push=push,
+        )
+
+    def build_index(
+        self,
+        tag: str | Reference | None = None,
+        *,
+        platforms: Sequence[str | Platform] = (),
+        sbom: bool = False,
+        provenance: bool = False,
+        context: str | os.PathLike[str] = ".",
+        store: Store | None = None,
+        use_cache: bool = True,
+        cache_from: CachePlace | Sequence[CachePlace] = (),
+        cache_to: CachePlace | InlineCache | Sequence[CachePlace | InlineCache] = (),
+        outputs: Output | Sequence[Output] = (),
+        push: bool = False,
+        compression: Literal["gzip", "zstd", "none"] = "gzip",
+        level: int | None = None,
+        squash: bool = False,
+        source_date_epoch: int | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> ImageIndex:
+        """Build the image for several platforms, or with attestations: an index of images.
+
+        Stages without a platform of their own are built for each platform, all at the same time.
+        Commands of other processors' images run if the kernel knows an interpreter for their programs
+        (binfmt_misc). The further arguments are those of `build`.
+
+        Args:
+            tag: A name for the index, and in the store for this machine's image.
+            platforms: What to build for, such as ``["linux/amd64", "linux/arm64"]``; none for this
+                machine's alone.
+            sbom: Attach to each image an SPDX document of the packages in it: those of dpkg, apk and
+                Python.
+            provenance: Attach to each image what it was made from, and how (SLSA).
+            context: See `build`.
+            store: See `build`.
+            use_cache: See `build`.
+            cache_from: See `build`.
+            cache_to: See `build`.
+            outputs: See `build`; only an OCI archive or layout holds an index.
+            push: See `build`.
+            compression: See `build`.
+            level: See `build`.
+            squash: See `build`.
+            source_date_epoch: See `build`.
+            progress: See `build`; titles begin with the platform.
+            timeout: See `build`.
+
+        Raises:
+            BuildError: As `build`; or a command is for another processor and cannot run here.
+            PlatformNotFound: A base image is not there for a platform.
+            TimeoutExpired: The build took too long.
+            RegistryError: As `build`.
+        """
+        if push and tag is None:
+            raise ValueError("an index without a tag cannot be pushed")
+        wanted = [_platform(each) for each in platforms] or [Platform.current()]
+        options = BuildOptions(
+            context=context,
+            use_cache=use_cache,
+            cache_from=_all(cache_from),
+            cache_to=_all(cache_to),
+            compression=compression,
+            level=level,
+            squash=squash,
+            source_date_epoch=source_date_epoch,
+            progress=progress,
+            timeout=timeout,
+        )
+        return build_index(
+            self.target,
+            store or self._store(),
+            options,
+            list(dict.fromkeys(each for each in wanted if each is not None)),
+            reference=Reference.parse(tag) if isinstance(tag, str) else tag,
+            attestations=Attestations(sbom=sbom, provenance=provenance),
             outputs=_all(outputs),
             push=push,
         )

@@ -49,10 +49,17 @@ class Layer:
 
 @frozen
 class State:
-    """An image in the making: layers, bottom first, and the config that describes them."""
+    """An image in the making.
+
+    Attributes:
+        layers: The layers, bottom first.
+        config: The config that describes them.
+        origin: Digest of the image that it is, as long as no step has changed it.
+    """
 
     layers: tuple[Layer, ...] = ()
     config: ImageConfig = field(factory=ImageConfig)
+    origin: Digest | None = field(default=None, eq=False)
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:

@@ -16,6 +16,7 @@ from pycontainer.build._changes import changes_of_run
 from pycontainer.build._configure import command_line
 from pycontainer.build._destination import read_file
 from pycontainer.build._entries import store_layer, tree_of
+from pycontainer.build._foreign import check_runnable
 from pycontainer.build._graph import Layer, Result, State, Step, Task
 from pycontainer.build._network import network_files
 from pycontainer.build._output import Output
@@ -97,6 +98,7 @@ class _RunTask(Task):
     @override
     def execute(self) -> Layer | None:
         tree = tree_of(self.base, self.work)
+        check_runnable(self.base.config.platform, tree, self.step.title)
         with self.work.store.temporary("build") as directory:
             snapshot = prepare(
                 self.work.store, self.base.diff_ids, directory / "snapshot", volatile=True

@@ -18,6 +18,7 @@ from pycontainer.build._events import VertexCached, VertexFinished, VertexLog, V
 from pycontainer.build._graph import Source, State, Vertex, depth_first
 from pycontainer.content import exclusive
 from pycontainer.errors import TimeoutExpired
+from pycontainer.oci import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pycontainer.build._events import Event, Progress
     from pycontainer.build._graph import Layer, Result, Task
     from pycontainer.build._work import Work
-    from pycontainer.oci import Digest
 
 __all__ = ["Solver"]
 
@@ -107,7 +107,7 @@ class Solver:
     def solve_vertex(self, vertex: Vertex, inputs: Sequence[Result]) -> Result:
         """Solve one vertex whose inputs are solved."""
         started = time.monotonic()
-        self._tell(VertexStarted(vertex.digest, vertex.title))
+        self._tell(VertexStarted(*self._named(vertex)))
         error: str | None = None
         try:
             self._work.cancellation.check()
@@ -125,7 +125,7 @@ class Solver:
             raise
         finally:
             seconds = time.monotonic() - started
-            self._tell(VertexFinished(vertex.digest, vertex.title, seconds, error))
+            self._tell(VertexFinished(*self._named(vertex), seconds, error))
 
     def _layer(self, vertex: Vertex, task: Task) -> Layer | None:
         """The task's layer, from the cache or by execution."""
@@ -163,7 +163,7 @@ class Solver:
                 others.append(found.key)
             self._cache.record(others, vertex.title, found.layer)
             self._note([found.key, *others], vertex, found.layer)
-            self._tell(VertexCached(vertex.digest, vertex.title, imported=entry is None))
+            self._tell(VertexCached(*self._named(vertex), imported=entry is None))
         return found
 
     def _execute(self, vertex: Vertex, task: Task, keys: Sequence[Digest]) -> Layer | None:
@@ -178,7 +178,14 @@ class Solver:
             self._records.update((key, Record(key, vertex.title, layer)) for key in keys)
 
     def _log(self, vertex: Vertex, stream: Literal["stdout", "stderr"], text: str) -> None:
-        self._tell(VertexLog(vertex.digest, vertex.title, stream, text))
+        self._tell(VertexLog(*self._named(vertex), stream, text))
+
+    def _named(self, vertex: Vertex) -> tuple[Digest, str]:
+        """What events call a vertex; with its platform if the build is for several."""
+        platform = self._work.platform
+        if platform is None:
+            return vertex.digest, vertex.title
+        return Digest.of(f"{vertex.digest} {platform}".encode()), f"[{platform}] {vertex.title}"
 
     def _tell(self, event: Event) -> None:
         if self._progress is not None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 from typing_extensions import override
 
 from pycontainer.build._graph import Directory, Layer, Source, State
-from pycontainer.errors import BuildError
-from pycontainer.images import Image
-from pycontainer.oci import ImageConfig, Platform, Reference, media_types
+from pycontainer.errors import BuildError, ImageNotFound, PlatformNotFound
+from pycontainer.images import Image, ImageIndex
+from pycontainer.oci import ImageConfig, Index, Platform, Reference, media_types, parse_manifest
+from pycontainer.registry import Client
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pycontainer.build._work import Work
+    from pycontainer.content import Store
     from pycontainer.oci import ContainerConfig, Descriptor
 
 __all__ = ["ImageSource", "LocalSource", "ScratchSource", "StoredImageSource"]
@@ -39,9 +42,13 @@ _OF_ONE_CONTAINER: Final = (
 
 @frozen
 class ScratchSource(Source):
-    """The empty file system."""
+    """The empty file system.
 
-    platform: Platform
+    Attributes:
+        platform: What the image is for; None for what the build is for.
+    """
+
+    platform: Platform | None = None
 
     @property
     def title(self) -> str:
@@ -51,7 +58,7 @@ class ScratchSource(Source):
     @override
     def load(self, work: Work) -> State:
         """No layers, an empty config."""
-        platform = self.platform
+        platform = self.platform or work.platform or Platform.current()
         return State(
             config=ImageConfig(
                 os=platform.os, architecture=platform.architecture, variant=platform.variant
@@ -65,7 +72,7 @@ class ImageSource(Source):
 
     Attributes:
         reference: Its name.
-        platform: Which of several to pull; None for this machine's.
+        platform: Which of several to pull; None for what the build is for.
     """
 
     reference: Reference
@@ -82,9 +89,7 @@ class ImageSource(Source):
         Raises:
             RegistryError: It is not in the store and cannot be pulled.
         """
-        image = Image.pull(
-            self.reference, platform=self.platform, policy="missing", store=work.store
-        )
+        image = _find(self.reference, self.platform or work.platform, work.store)
         return state_of(image, work)
 
 
@@ -108,7 +113,7 @@ class StoredImageSource(Source):
         """The image's layers and config.
 
         Raises:
-            BuildError: It is in another store.
+            BuildError: It is in another store, or for another platform.
         """
         if self.image.store.path != work.store.path:
             raise BuildError(
@@ -116,7 +121,38 @@ class StoredImageSource(Source):
                 f"in {work.store.path}",
                 remedy="build with store=image.store, or save the image and load it there",
             )
+        if work.platform is not None and not self.image.platform.matches(work.platform):
+            raise BuildError(
+                f"{self.title}: the image is for {self.image.platform}, the build for {work.platform}",
+                remedy="begin with a name, which may lead to images for several platforms",
+            )
         return state_of(self.image, work)
+
+
+def _find(reference: Reference, platform: Platform | None, store: Store) -> Image:
+    """An image of the store or else a registry.
+
+    For other platforms than this machine's it is pulled by its digest, so that the name goes on
+    leading to this machine's.
+
+    Raises:
+        PlatformNotFound: There is none for that platform.
+        RegistryError: The registry cannot be reached or refuses.
+    """
+    if platform is None or platform == Platform.current():
+        return Image.pull(reference, platform=platform, policy="missing", store=store)
+    with contextlib.suppress(ImageNotFound):
+        image = Image.get(reference, store=store)
+        if image.platform.matches(platform):
+            return image
+    with contextlib.suppress(ImageNotFound, PlatformNotFound):
+        return ImageIndex.get(reference, store=store).image(platform)
+    with Client(reference.registry) as client:
+        fetched = client.get_manifest(reference.repository, reference.target)
+    found = parse_manifest(fetched.data, fetched.media_type or None)
+    digest = found.select(platform).digest if isinstance(found, Index) else found.digest
+    exact = reference.with_digest(digest)
+    return Image.pull(exact, platform=platform, policy="missing", store=store)
 
 
 def state_of(image: Image, work: Work) -> State:
@@ -135,7 +171,8 @@ def state_of(image: Image, work: Work) -> State:
         layers.append(Layer(_as_oci(descriptor), diff_id))
     config = image.config
     extra = {key: config.extra[key] for key in _KEPT_EXTRA if key in config.extra}
-    return State(tuple(layers), config.evolve(config=_inherited(config.config), extra=extra))
+    config = config.evolve(config=_inherited(config.config), extra=extra)
+    return State(tuple(layers), config, origin=image.digest)
 
 
 def _inherited(config: ContainerConfig) -> ContainerConfig:

@@ -18,6 +18,7 @@ from pycontainer.oci import Compression, History
 
 if TYPE_CHECKING:
     from pycontainer.content import Store
+    from pycontainer.oci import Platform
 
 __all__ = ["Cancellation", "Cancelled", "Work", "default_epoch"]
 
@@ -83,6 +84,7 @@ class Work:
         store: Where layers and images are.
         epoch: Seconds since 1970; no time in the image is later.
         context: The directory for those who copy from "the context".
+        platform: What is built for, where a stage does not say itself; None for this machine.
         compression: Of new layers.
         level: How hard it tries; None for the usual.
         cancellation: Told when the build ends early.
@@ -92,6 +94,7 @@ class Work:
     store: Store
     epoch: int = field(default=0, validator=[ge(0), le(_LAST_EPOCH)])
     context: Path = Path()
+    platform: Platform | None = None
     compression: Compression = Compression.GZIP
     level: int | None = None
     cancellation: Cancellation = field(factory=Cancellation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pycontainer.images._image import Image, create
+from pycontainer.images._index import ImageIndex, create_index
 from pycontainer.images._progress import (
     Event,
     LayerDone,
@@ -17,6 +18,7 @@ from pycontainer.images._registry import Registry
 __all__ = [
     "Event",
     "Image",
+    "ImageIndex",
     "LayerDone",
     "LayerProgress",
     "LayerStarted",
@@ -25,4 +27,5 @@ __all__ = [
     "TransferDone",
     "TransferStarted",
     "create",
+    "create_index",
 ]

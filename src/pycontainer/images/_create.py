@@ -52,9 +52,11 @@ def assemble(
     store: Store,
     layers: Sequence[tuple[Descriptor, Digest]],
     config: ImageConfig,
-    names: Iterable[Reference] = (),
+    names: Iterable[Reference] | None = (),
 ) -> Manifest:
     """Make an image of stored layers, unpack those that are not yet, and name it.
+
+    With None for names, only the current lease keeps it.
 
     Raises:
         BlobNotFound: A layer's blob is not in the store.
@@ -73,7 +75,8 @@ def assemble(
         )
         _write(store, manifest.encode())
         link_image(store, manifest, config)
-        _names.assign(store, manifest.descriptor(), manifest.config.digest, names)
+        if names is not None:
+            _names.assign(store, manifest.descriptor(), manifest.config.digest, names)
     return manifest
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pycontainer.images._progress import Progress
     from pycontainer.oci import Descriptor
 
-__all__ = ["Format", "load", "save"]
+__all__ = ["Format", "load", "save", "save_index"]
 
 Format = Literal["oci-archive", "oci-layout", "docker-archive"]
 
@@ -138,25 +138,57 @@ def save(
     """
     try:
         with store.lease():
-            if form == "oci-layout":
-                _layout.write_layout(store, manifest, config.platform, reference, path)
-            elif form == "oci-archive":
-                write_archive(path, _oci_entries(store, manifest, config.platform, reference))
-            else:
+            if form == "docker-archive":
                 write_archive(path, docker_entries(store, manifest, config, reference))
+                return
+            entry = _layout.entry_of(manifest, config.platform, reference)
+            _save_layout(store, entry, _layout.blobs_of(manifest), path, form)
     except OSError as error:
         raise ImageError(f"cannot save to {path}: {error.strerror or error}") from error
 
 
-def _oci_entries(
-    store: Store, manifest: Manifest, platform: Platform, reference: Reference | None
-) -> Iterator[Entry]:
-    index = Index(manifests=(_layout.entry_of(manifest, platform, reference),))
+def save_index(
+    store: Store,
+    index: Index,
+    manifests: Iterable[Manifest],
+    reference: Reference | None,
+    path: Path,
+    form: Literal["oci-archive", "oci-layout"],
+) -> None:
+    """Write all images of an index to a file or directory; the same give the same bytes.
+
+    Raises: as `save`.
+    """
+    entry = _layout.named(index.descriptor(), reference)
+    blobs = sorted(
+        [index.descriptor(), *_layout.blobs_of(*manifests)], key=lambda each: each.digest
+    )
+    try:
+        with store.lease():
+            _save_layout(store, entry, blobs, path, form)
+    except OSError as error:
+        raise ImageError(f"cannot save to {path}: {error.strerror or error}") from error
+
+
+def _save_layout(
+    store: Store,
+    entry: Descriptor,
+    blobs: Iterable[Descriptor],
+    path: Path,
+    form: Literal["oci-archive", "oci-layout"],
+) -> None:
+    if form == "oci-layout":
+        _layout.write_layout(store, entry, blobs, path)
+    else:
+        write_archive(path, _oci_entries(store, entry, blobs))
+
+
+def _oci_entries(store: Store, entry: Descriptor, blobs: Iterable[Descriptor]) -> Iterator[Entry]:
     yield bytes_entry(_layout.LAYOUT_FILE, _layout.LAYOUT_MARK)
-    yield bytes_entry(_layout.INDEX_FILE, index.encode())
+    yield bytes_entry(_layout.INDEX_FILE, Index(manifests=(entry,)).encode())
     yield Entry(b"blobs", Kind.DIRECTORY, 0o755)
     directory = ""
-    for blob in _layout.blobs_of(manifest):
+    for blob in blobs:
         if blob.digest.algorithm != directory:
             directory = blob.digest.algorithm
             yield Entry(f"blobs/{directory}".encode(), Kind.DIRECTORY, 0o755)

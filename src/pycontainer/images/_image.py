@@ -428,6 +428,7 @@ def create(
     config: ImageConfig,
     *,
     tag: str | Reference | None = None,
+    keep: bool = True,
 ) -> Image:
     """Make an image of stored layers.
 
@@ -436,12 +437,13 @@ def create(
         layers: Descriptor and diff_id of each, the bottom first.
         config: All but the diff_ids is taken from it.
         tag: Its name; without one it is kept unnamed.
+        keep: Whether to keep it unnamed; else only the current lease does.
 
     Raises:
         BlobNotFound: A layer's blob is not in the store.
     """
     names = _references(tag)
-    manifest = _create.assemble(store, layers, config, names)
+    manifest = _create.assemble(store, layers, config, names if names or keep else None)
     return Image._made(store, manifest, names)  # noqa: SLF001  (the other half of this module)
 
 

@@ -15,7 +15,7 @@ from pycontainer.errors import ImageError, InvalidReference, SpecError
 from pycontainer.oci import Index, Manifest, Platform, Reference, media_types, parse_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from pycontainer.content import Store
@@ -29,6 +29,7 @@ __all__ = [
     "check_mark",
     "entry_of",
     "images_in",
+    "named",
     "write_layout",
 ]
 
@@ -102,26 +103,37 @@ def _names_of(entry: Descriptor) -> list[Reference]:
 # --- writing ---------------------------------------------------------------------------------
 
 
-def blobs_of(manifest: Manifest) -> list[Descriptor]:
-    """All blobs of an image, each once, by digest."""
+def blobs_of(*manifests: Manifest) -> list[Descriptor]:
+    """All blobs of images, each once, by digest."""
     blobs = {
-        blob.digest: blob for blob in (manifest.descriptor(), manifest.config, *manifest.layers)
+        blob.digest: blob
+        for manifest in manifests
+        for blob in (manifest.descriptor(), manifest.config, *manifest.layers)
     }
     return [blobs[digest] for digest in sorted(blobs)]
 
 
 def entry_of(manifest: Manifest, platform: Platform, reference: Reference | None) -> Descriptor:
     """What a layout's index says of an image."""
+    return named(evolve(manifest.descriptor(), platform=platform), reference)
+
+
+def named(descriptor: Descriptor, reference: Reference | None) -> Descriptor:
+    """The descriptor with the name of what it describes."""
     annotations = {}
     if reference is not None:
         annotations = {_NAME: str(reference), _TAG: reference.tag or str(reference.digest)}
-    return evolve(manifest.descriptor(), platform=platform, annotations=annotations)
+    return evolve(descriptor, annotations=annotations)
 
 
-def write_layout(
-    store: Store, manifest: Manifest, platform: Platform, reference: Reference | None, path: Path
-) -> None:
+def write_layout(store: Store, entry: Descriptor, blobs: Iterable[Descriptor], path: Path) -> None:
     """Add an image to a layout directory, made if it is not there, in the place of its namesake.
+
+    Args:
+        store: Where its blobs are.
+        entry: What the layout's index shall say of it.
+        blobs: All that belongs to it.
+        path: The directory.
 
     Raises:
         ImageError: There is something else at `path`.
@@ -130,9 +142,8 @@ def write_layout(
     """
     index = _existing_index(path)
     target = BlobDir(path)
-    for blob in blobs_of(manifest):
+    for blob in blobs:
         _copy(store, target, blob)
-    entry = entry_of(manifest, platform, reference)
     others = [old for old in index.manifests if not _is_replaced(old, entry)]
     _replace(path / LAYOUT_FILE, LAYOUT_MARK)
     _replace(path / INDEX_FILE, index.evolve(manifests=(*others, entry)).encode())
