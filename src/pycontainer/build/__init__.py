@@ -13,7 +13,9 @@ from pycontainer.build._events import (
     VertexLog,
     VertexStarted,
 )
+from pycontainer.build._live import LiveProgress
 from pycontainer.build._outputs import Output, OutputFormat
+from pycontainer.build._plain import PlainProgress
 
 __all__ = [
     "BuildCache",
@@ -22,9 +24,11 @@ __all__ = [
     "CachePlace",
     "Event",
     "InlineCache",
+    "LiveProgress",
     "LocalCache",
     "Output",
     "OutputFormat",
+    "PlainProgress",
     "Progress",
     "RegistryCache",
     "VertexCached",
