@@ -12,14 +12,17 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 import pycontainer as pc
 from busybox import busybox_image, busybox_tree
 from pycontainer import errors
 from pycontainer.content import Store
 from pycontainer.images import Image
+from pycontainer.runtime import cgroups
 
 pytestmark = pytest.mark.root
 
@@ -343,6 +346,22 @@ def test_a_request_that_was_read_is_never_sent_again(image: Image) -> None:
         """,
     )
     assert "monitor was killed" in result.stdout, result
+
+
+def test_a_device_filter_that_the_kernel_refuses_undoes_the_start(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[cgroups.CgroupPlan] = []
+    make = cgroups.plan
+
+    def make_bad(*arguments: Any, **options: Any) -> cgroups.CgroupPlan:
+        plans.append(evolve(make(*arguments, **options), device_program=b"\x95" + bytes(7)))
+        return plans[0]
+
+    monkeypatch.setattr(cgroups, "plan", make_bad)
+    with pytest.raises(errors.StartError, match=r"filter devices: .*verifier says"):
+        sh(image, "true")
+    assert not any(Path(directory).exists() for directory in plans[0].directories)
 
 
 def test_starts_while_others_look(image: Image) -> None:

@@ -303,7 +303,7 @@ def wait_for_end(home: Path, timeout: float | None) -> bool:
             control.settimeout(left())
             try:
                 await_end(control)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):  # the latter where no time is left
                 return False
     state = read_state(home)
     while read_exit(home) is None and state is not None and state.alive:

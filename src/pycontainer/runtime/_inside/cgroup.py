@@ -15,6 +15,7 @@ from pycontainer._linux import bpf
 __all__ = [
     "create",
     "destroy",
+    "filter_devices",
     "freeze",
     "is_frozen",
     "join",
@@ -42,7 +43,7 @@ class _Tolerant:
 
 
 def create(plan: object) -> None:
-    """Make the groups, attach the device filter, set the limits; or undo all of it.
+    """Make the groups and set the limits, or undo all of it; `filter_devices` is to follow.
 
     Raises:
         OSError: The kernel refused; `filename` is the file or directory.
@@ -52,12 +53,6 @@ def create(plan: object) -> None:
         return
     try:
         _make_directories(plan["parents"], plan["directories"])
-        if plan["device_program"]:
-            group = open_v2(plan)
-            try:
-                bpf.attach_device_program(plan["device_program"], group)
-            finally:
-                os.close(group)
         for path, data, required in plan["writes"]:
             try:
                 _write(path, data)
@@ -67,6 +62,17 @@ def create(plan: object) -> None:
     except OSError:
         destroy(plan)
         raise
+
+
+def filter_devices(plan: object, group: int) -> None:
+    """Attach the device filter to the v2 directory that `open_v2` has opened.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    assert isinstance(plan, dict)
+    if plan and plan["device_program"]:
+        bpf.attach_device_program(plan["device_program"], group)
 
 
 def open_v2(plan: object) -> int:

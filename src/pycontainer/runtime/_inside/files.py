@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["write_atomically", "write_to"]
+__all__ = ["prepare", "publish", "write_atomically", "write_to"]
 
 
-def write_atomically(name: str, data: bytes, *, dir_fd: int | None = None) -> None:
-    """Replace the file `name` by rename."""
-    temporary = f".{name}.new"
+def write_atomically(name: str, data: bytes) -> None:
+    """Replace the file `name` of the working directory by rename."""
+    prepare(name, data)
+    publish(name)
+
+
+def prepare(name: str, data: bytes) -> None:
+    """Write what `publish` will show under `name`."""
     flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600, dir_fd=dir_fd)
+    fd = os.open(f".{name}.new", flags, 0o600)
     try:
         os.write(fd, data)
     finally:
         os.close(fd)
-    os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+
+
+def publish(name: str) -> None:
+    """Replace the file `name` by what `prepare` wrote."""
+    os.rename(f".{name}.new", name)
 
 
 def write_to(path: str, data: str) -> None:

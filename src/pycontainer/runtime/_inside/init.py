@@ -66,20 +66,24 @@ def report_failure(fd: int, step: str, error: BaseException) -> NoReturn:
     os._exit(127)
 
 
-def main(plan: Plan, stdio: list[int], report: int, console: _socket.socket | None) -> NoReturn:
+def main(
+    plan: Plan, stdio: list[int], report: int, go: int, console: _socket.socket | None
+) -> NoReturn:
     """Set the container up and execute its command; never returns.
 
     Args:
         plan: What `pycontainer.runtime.plan.compile_plan` made.
         stdio: Descriptors for 0, 1 and 2; empty where a terminal is made.
         report: Closed by a successful execve(2); else the failure is written here.
+        go: Readable once the control groups are as they are to be.
         console: Where the terminal's master side goes.
     """
     setup = _Setup(plan, stdio, console)
+    setup.go = go
     try:
         for step in (
-            setup.join_cgroup,
             setup.mount_root,
+            setup.join_cgroup,
             setup.mount_all,
             setup.make_devices,
             setup.open_terminal,
@@ -127,14 +131,9 @@ class _Setup:
         self.plan = plan
         self.stdio = stdio
         self.console = console
+        self.go = -1
         self.root = -1
         self.step = ""
-
-    def join_cgroup(self) -> None:
-        cgroup.join(self.plan["cgroup"])
-        # Only now, so that the group just joined is the root that this namespace shows.
-        if self.plan["cgroup_namespace"]:
-            process.unshare(process.NAMESPACE_FLAGS["cgroup"])
 
     def mount_root(self) -> None:
         # Nothing mounted from here on may show up on the host.
@@ -156,6 +155,14 @@ class _Setup:
             os.close(tree)
         os.chdir(target)
         self.root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def join_cgroup(self) -> None:
+        if not os.read(self.go, 1):
+            raise InterruptedError(errno.EINTR, "the monitor gave up")
+        cgroup.join(self.plan["cgroup"])
+        # Only now, so that the group just joined is the root that this namespace shows.
+        if self.plan["cgroup_namespace"]:
+            process.unshare(process.NAMESPACE_FLAGS["cgroup"])
 
     def mount_all(self) -> None:
         mounts = self.plan["mounts"]

@@ -105,33 +105,64 @@ class _Monitor:
         payload = self.streams.open(
             stdio, log=bool(self.plan["log"]), tty=bool(self.plan["tty"]), limit=limit
         )
+        self.step = "clone the container"
+        group = cgroup.open_v2(self.cgroup)
+        report, console, go = self._clone(payload, group)
+        # From here on init works, too; what it need not wait for is done beside it.
+        erofs.forget()
+        self.step = "filter devices"
+        cgroup.filter_devices(self.cgroup, group)
+        try:
+            os.write(go, b"g")
+        except BrokenPipeError:  # it has failed already, and says below why
+            pass
+        os.close(go)
+        if group >= 0:
+            os.close(group)
+        self.streams.close_payload_side()
+        self._await_start(report, console)
+
+    def _await_start(self, report: int, console: _socket.socket | None) -> None:
+        """Wait until init has executed its command, and say so."""
+        self.step = "write the state down"
         if self.listener is None:
             self._listen()
-        self.step = "clone the container"
+        begun = self._describe()
+        if console is not None:
+            self.streams.take_terminal(console)
+        failure = wire.read_all(report)
+        if failure:
+            raise init.StepFailed.from_wire(failure)
+        files.publish("state.json")
+        if self.keeper is not None:
+            self.keeper.began()
+        wire.send(self.owner, "running", self.pid, begun)
+
+    def _clone(self, payload: list[int], group: int) -> tuple[int, _socket.socket | None, int]:
+        """Clone init.
+
+        Returns:
+            A pipe on which it tells why it failed, the socket on which its terminal comes, and the
+            pipe by which it is let go on.
+        """
         report_r, report_w = os.pipe()
+        wait, go = os.pipe()
         console, console_inside = (
             _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
             if self.plan["tty"]
             else (None, None)
         )
-        group = cgroup.open_v2(self.cgroup)
         namespaces = self.plan["namespaces"]
         assert isinstance(namespaces, int)
         self.pid, self.pidfd = process.clone3(namespaces, cgroup=group)
         if self.pid == 0:
-            init.main(self.plan, payload, report_w, console_inside)
-        erofs.forget()
+            os.close(go)
+            init.main(self.plan, payload, report_w, wait, console_inside)
         os.close(report_w)
-        if group >= 0:
-            os.close(group)
-        self.streams.close_payload_side()
-        if console is not None and console_inside is not None:
+        os.close(wait)
+        if console_inside is not None:
             console_inside.close()
-            self.streams.take_terminal(console)
-        failure = wire.read_all(report_r)
-        if failure:
-            raise init.StepFailed.from_wire(failure)
-        self._started()
+        return report_r, console, go
 
     def _lock(self) -> None:
         fd = os.open("lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -150,11 +181,10 @@ class _Monitor:
         listener.listen(16)
         self.listener = listener
 
-    def _started(self) -> None:
-        if self.keeper is not None:
-            self.keeper.began()
+    def _describe(self) -> int:
+        """Prepare the state, which holds once init has executed its command; gives its start time."""
         begun = process.start_time(self.pid)
-        files.write_atomically(
+        files.prepare(
             "state.json",
             b'{"pid": %d, "start_time": %d, "monitor": %d, "monitor_start_time": %d, '
             b'"started_at": %.6f, "boot_id": "%s", "run": %d, "restarts": %d}\n'
@@ -169,7 +199,7 @@ class _Monitor:
                 0 if self.keeper is None else self.keeper.restarts,
             ),
         )
-        wire.send(self.owner, "running", self.pid, begun)
+        return begun
 
     def give_up(self, step: str, code: int, text: str) -> None:
         """Tell the owner why there is no container; the rest is `clean_up`'s."""
