@@ -24,10 +24,11 @@ if TYPE_CHECKING:
         Process,
         Security,
         Volume,
+        events,
         ready,
         run,
     )
-    from pycontainer.content import Store
+    from pycontainer.content import Event, Store
     from pycontainer.errors import Error
     from pycontainer.images import Image, Registry
     from pycontainer.oci import Digest, Platform, Reference
@@ -43,6 +44,7 @@ __all__ = [
     "Device",
     "Digest",
     "Error",
+    "Event",
     "HealthCheck",
     "Image",
     "Limits",
@@ -58,6 +60,7 @@ __all__ = [
     "Store",
     "Volume",
     "errors",
+    "events",
     "ready",
     "run",
 ]
@@ -74,6 +77,7 @@ _HOMES = {
     "Device": "containers",
     "Digest": "oci",
     "Error": "errors",
+    "Event": "content",
     "HealthCheck": "containers",
     "Image": "images",
     "Limits": "containers",
@@ -88,6 +92,7 @@ _HOMES = {
     "Security": "containers",
     "Store": "content",
     "Volume": "containers",
+    "events": "containers",
     "ready": "containers",
     "run": "containers",
 }

@@ -7,6 +7,7 @@ from pycontainer.containers._changes import Change
 from pycontainer.containers._container import Container
 from pycontainer.containers._details import Details
 from pycontainer.containers._devices import Device
+from pycontainer.containers._events import events
 from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._health import Health, HealthCheck, HealthProbe
 from pycontainer.containers._limits import Limits
@@ -40,6 +41,7 @@ __all__ = [
     "Security",
     "Usage",
     "Volume",
+    "events",
     "ready",
     "run",
 ]

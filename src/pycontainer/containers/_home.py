@@ -109,6 +109,10 @@ class Record:
     kept: bool = False
     upkeep: Mapping[str, Any] = field(factory=lambda: Upkeep().to_json())
 
+    def event_attributes(self) -> dict[str, str]:
+        """What events of the container tell of it."""
+        return {**self.labels, "image": self.image, "name": self.name}
+
 
 @frozen
 class New:
@@ -118,6 +122,12 @@ class New:
     directory: Path
     spec: RuntimeSpec
     rootfs: RootfsPlan
+
+    @property
+    def events(self) -> tuple[str, str, str]:
+        """Where its monitor records events, and as whose."""
+        place = str(self.directory.parent.parent / "events")
+        return place, self.record.id, json.dumps(self.record.event_attributes())[1:-1]
 
 
 def directory(store: Store, container_id: str) -> Path:
@@ -182,11 +192,13 @@ def prepare(
             options.upkeep.for_image(found.config.config).to_json(),
         )
         write_record(home, record)
+        store.record("container", "create", record.id, record.event_attributes())
         yield New(record, home, spec, snapshot.plan)
     except BaseException:
         if not _end(home, _UNDO_SECONDS):  # with its processes, if its monitor was killed
             remove_tree(home)
         forget(store, container_id)
+        store.record("container", "destroy", container_id)
         raise
 
 
@@ -348,11 +360,14 @@ def delete(store: Store, home: Path, container_id: str, timeout: float) -> None:
     if control is not None:
         with control, contextlib.suppress(TimeoutError):
             request_deletion(control, timeout)
+    there = read_record(home)
     if not _end(home, timeout):
         raise ContainerStateError(
             f"container {container_id[:12]} did not go within {timeout} seconds",
             remedy="a process of it may hang in the kernel; try again later",
         )
+    if there is not None:  # else its monitor has removed it, and said so
+        store.record("container", "destroy", there.id, there.event_attributes())
     forget(store, container_id)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shlex
 import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
@@ -188,6 +190,8 @@ class Inside(Life):
         seccomp = spec.seccomp
         if privileged:
             process, seccomp = privileged_process(process)
+        which = {"execID": secrets.token_hex(32), "command": shlex.join(process.args)}
+        self._record_event("exec_start", **which)
         if detach:
             running = execute(state, process, detach=True, seccomp_profile=seccomp)
             return Process(process.args, running, -1, {})
@@ -206,6 +210,8 @@ class Inside(Life):
                 except TimeoutExpired:
                     started.kill()
                     raise
+                finally:
+                    self._record_event("exec_die", **which, exitCode=str(started.exit_code))
         return started
 
     def _another_process(

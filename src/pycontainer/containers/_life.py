@@ -267,11 +267,16 @@ class Life:
             self._hold()
         pidfd = self._state().open_pidfd()
         try:
+            self._record_event("kill", signal=str(number))  # before what comes of it
             signals.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
             return
         finally:
             os.close(pidfd)
+
+    def _record_event(self, action: str, **attributes: str) -> None:
+        about = {**self._record.event_attributes(), "name": self.name, **attributes}
+        self._store.record("container", action, self.id, about)
 
     def _hold(self) -> None:
         """Have nobody start it again by its restart policy."""
@@ -292,6 +297,7 @@ class Life:
         """
         with exclusive_files(self._directory):
             freeze(self._state())
+        self._record_event("pause")
 
     def unpause(self) -> None:
         """Let its processes go on; those of one that is not paused do.
@@ -301,8 +307,11 @@ class Life:
         """
         with exclusive_files(self._directory):
             state = self._state()
-            if is_frozen(state):
+            frozen = is_frozen(state)
+            if frozen:
                 thaw(state)
+        if frozen:
+            self._record_event("unpause")
 
     def stop(self, grace: float | None = None) -> int | None:
         """Ask it to end, and end it after a grace. Its restart policy does not start it again.
@@ -326,6 +335,8 @@ class Life:
         except ContainerStateError:  # it has ended already, or waits for its restart no more
             with contextlib.suppress(ContainerStateError, TimeoutExpired):
                 self.wait(1.0)
+            return self.exit_code
+        self._record_event("stop")
         return self.exit_code
 
     def rename(self, name: str) -> None:
@@ -336,7 +347,8 @@ class Life:
             ContainerStateError: It is gone.
         """
         _home.rename(self._store, self.id, name)
-        self.name = name
+        old, self.name = self.name, name
+        self._record_event("rename", oldName=old)
 
     def __repr__(self) -> str:
         return f"<Container {self.name} of {self.image}>"

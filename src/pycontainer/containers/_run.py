@@ -119,6 +119,7 @@ def run(
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
+                events=new.events,
                 timeout=timeout,
             ),
             stdin=input is not None,

@@ -111,6 +111,7 @@ class Startable(Inside):
         """
         self.stop(grace)
         self.start_again(ready=ready, timeout=timeout)
+        self._record_event("restart")
 
     def _launch_again(self, timeout: float | None) -> None:
         record = _home.read_record(self._directory)
@@ -171,6 +172,7 @@ def start_of(new: _home.New, *, timeout: float | None, again: bool = False) -> t
             remove=new.record.remove,
             keep=again,
             upkeep=upkeep.to_wire(),
+            events=new.events,
             timeout=timeout,
         )
     except BaseException:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from pycontainer.content import Store, remove_tree
+from pycontainer.content import Store, record_event, remove_tree
 from pycontainer.errors import ContainerError, NameInUse, VolumeNotFound
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Volume:
         except FileExistsError as error:
             if not exist_ok:
                 raise NameInUse(f"there is a volume {name!r} already") from error
+        else:
+            record_event(path.parent.parent, "volume", "create", name)
         return cls(name, path)
 
     @classmethod
@@ -71,7 +73,10 @@ class Volume:
 
     def delete(self) -> None:
         """Remove the volume with all that is in it; one that is gone is removed."""
+        there = self.path.exists()
         remove_tree(self.path)
+        if there:
+            record_event(self.path.parent.parent, "volume", "destroy", self.name)
 
     @property
     def size(self) -> int:

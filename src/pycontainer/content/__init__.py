@@ -6,6 +6,7 @@ from pycontainer._linux.tree import remove_tree
 from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected
 from pycontainer.content._database import Database, Schema
+from pycontainer.content._events import Event, EventKind, record_event
 from pycontainer.content._exclusive import exclusive
 from pycontainer.content._graph import Node, Root
 from pycontainer.content._home import Snapshotter
@@ -19,6 +20,8 @@ __all__ = [
     "BlobWriter",
     "Collected",
     "Database",
+    "Event",
+    "EventKind",
     "Lease",
     "Node",
     "Readable",
@@ -29,5 +32,6 @@ __all__ = [
     "StoreBlobs",
     "VerifiedReader",
     "exclusive",
+    "record_event",
     "remove_tree",
 ]

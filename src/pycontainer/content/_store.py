@@ -17,6 +17,7 @@ from pycontainer.content import _unsynced
 from pycontainer.content._blobs import BlobDir
 from pycontainer.content._collector import Collected, Collector
 from pycontainer.content._database import Database
+from pycontainer.content._events import Event, EventKind, Filters, events_of, record_event
 from pycontainer.content._graph import SCHEMA, Graph, Node, Resource, Root
 from pycontainer.content._home import (
     Snapshotter,
@@ -30,7 +31,7 @@ from pycontainer.content._writer import sync_directory
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from pycontainer.oci import Digest
@@ -362,6 +363,44 @@ class Store:
         collected = collector.collect()
         _unsynced.settle(self)
         return collected
+
+    # --- events ------------------------------------------------------------------------------
+
+    def events(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        follow: bool = False,
+        filters: Filters | None = None,
+    ) -> Iterator[Event]:
+        """What happened to the things in the store, in whichever process, oldest first.
+
+        The last few megabytes of events are kept.
+
+        Args:
+            since: Only events from that time on, seconds since the epoch. Left out: all that are kept,
+                with `follow` only those that come.
+            until: Only events before that time, at which `follow` ends.
+            follow: Wait for more.
+            filters: Only events that fit one value of each filter, or all of ``label``: ``type``
+                (``container``, ``image``, …), ``event`` (``start``), ``container``, ``image``,
+                ``network``, ``volume`` (by name or id), ``label`` (``key`` or ``key=value``).
+
+        Raises:
+            StoreError: There is no such filter.
+        """
+        return events_of(self.path, since=since, until=until, follow=follow, filters=filters or {})
+
+    def record(
+        self,
+        kind: EventKind,
+        action: str,
+        subject: str,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add an event; what rooms do that change the state of something."""
+        record_event(self.path, kind, action, subject, attributes or {})
 
     # --- processes ---------------------------------------------------------------------------
 

@@ -183,6 +183,7 @@ class Image:
             _transfer.pull(
                 client, reference, store, platform=wanted, progress=one_at_a_time(progress)
             )
+        store.record("image", "pull", str(reference), {"name": str(reference)})
         return cls.get(reference, store=store)
 
     @classmethod
@@ -216,7 +217,10 @@ class Image:
         store = store or Store.default()
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         loaded = _files.load(store, Path(path), platform=wanted, progress=one_at_a_time(progress))
-        return tuple(cls._made(store, manifest, names) for manifest, names in loaded)
+        images = tuple(cls._made(store, manifest, names) for manifest, names in loaded)
+        for image in images:
+            _record(image, "load")
+        return images
 
     def save(self, path: str | os.PathLike[str], *, format: Format = "oci-archive") -> None:  # noqa: A002
         """Write the image to a file or directory. The same image gives the same bytes.
@@ -266,7 +270,9 @@ class Image:
             platform=Platform.parse(platform) if isinstance(platform, str) else platform,
             names=names,
         )
-        return cls._made(store, manifest, names)
+        image = cls._made(store, manifest, names)
+        _record(image, "import")
+        return image
 
     @classmethod
     def from_interpreter(
@@ -313,7 +319,9 @@ class Image:
         """
         names = _references(name)
         _names.assign(self.store, self.descriptor, self.id, names)
-        return self._made(self.store, self.manifest, names)
+        image = self._made(self.store, self.manifest, names)
+        _record(image, "tag")
+        return image
 
     def push(
         self,
@@ -351,6 +359,7 @@ class Image:
             digest = _transfer.push(
                 client, self.manifest, reference, self.store, progress=one_at_a_time(progress)
             )
+        self.store.record("image", "push", str(reference), {"name": str(reference)})
         return reference.with_digest(digest)
 
     def delete(self, *, force: bool = False) -> None:
@@ -372,6 +381,10 @@ class Image:
         if not force:
             self._refuse_deletion(going, last=len(going) == len(names))
         _names.release(self.store, going)
+        for name in going:
+            self.store.record("image", "untag", str(self.id), {"name": name})
+        if going and len(going) == len(names):
+            _record(self, "delete")
 
     def _refuse_deletion(self, going: Sequence[str], *, last: bool) -> None:
         if len(going) > 1:
@@ -444,7 +457,16 @@ def create(
     """
     names = _references(tag)
     manifest = _create.assemble(store, layers, config, names if names or keep else None)
-    return Image._made(store, manifest, names)  # noqa: SLF001  (the other half of this module)
+    image = Image._made(store, manifest, names)  # noqa: SLF001  (the other half of this module)
+    if names:
+        _record(image, "tag")
+    return image
+
+
+def _record(image: Image, action: str) -> None:
+    """Add an event of an image to its store's."""
+    name = str(image.reference or image.id)
+    image.store.record("image", action, str(image.id), {"name": name})
 
 
 def _references(name: str | Reference | None) -> list[Reference]:

@@ -212,6 +212,7 @@ def launch(
     remove: bool = True,
     keep: bool = False,
     upkeep: Mapping[str, object] | None = None,
+    events: tuple[str, str, str] | None = None,
     timeout: float | None = None,
 ) -> Running:
     """Start a container.
@@ -231,6 +232,8 @@ def launch(
             container's goes in any case when this program ends.
         keep: Whether `directory` stays where the start fails: it held the container before.
         upkeep: What the monitor does beyond one run, as `Upkeep.to_wire` of the containers gives it.
+        events: Where the monitor records events: the directory of the journal, the container's id, and
+            its attributes as members of a JSON object; None for nowhere.
         timeout: Seconds to wait for the start.
 
     Raises:
@@ -252,6 +255,7 @@ def launch(
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
     plan.update(log=log, detach=detach, remove=remove, keep=keep, upkeep=dict(upkeep or {}))
+    plan["events"] = list(events or ())
     if health := plan["upkeep"].get("health"):
         check = evolve(spec.process, args=tuple(health["args"]), terminal=False)
         plan["upkeep"]["health"] = {

@@ -66,12 +66,13 @@ class Health:
             self._probe = _Probe(self._exec, monitor.pidfd, poll)
             self.due = self._probe.begun + self._timeout
 
-    def handles(self, fd: int, poll: select.poll) -> bool:
+    def handles(self, fd: int, poll: select.poll, monitor: _Monitor) -> bool:
         """Take what a check has to say; tells whether the descriptor is one of a check."""
         if self._probe is None or not self._probe.owns(fd):
             return False
         if self._probe.handle(fd, poll):
-            self._result(self._probe)
+            if self._result(self._probe):
+                monitor.record_event(f"health_status: {self.status}")
             self._probe = None
         return True
 
@@ -81,7 +82,9 @@ class Health:
             self._probe.abandon(poll)
         self._probe = self.due = None
 
-    def _result(self, probe: _Probe) -> None:
+    def _result(self, probe: _Probe) -> bool:
+        """Take a result; tells whether the status is another one now."""
+        before = self.status
         now = time.time()
         output = probe.output
         if probe.late:
@@ -97,6 +100,7 @@ class Health:
             pause = self._failed(probe.begun, now)
         self.due = now + pause
         self._write()
+        return self.status != before
 
     def _failed(self, begun: float, now: float) -> float:
         """Count a failure if it counts; give the pause before the next check."""

@@ -75,9 +75,9 @@ class Keeper:
         if self._health is not None:
             self._health.act(monitor, poll)
 
-    def handles(self, fd: int, poll: select.poll) -> bool:
+    def handles(self, fd: int, poll: select.poll, monitor: _Monitor) -> bool:
         """Do what a ready descriptor asks for, if it is one of this module's."""
-        return self._health is not None and self._health.handles(fd, poll)
+        return self._health is not None and self._health.handles(fd, poll, monitor)
 
     def began(self) -> None:
         """Note that a run has begun."""

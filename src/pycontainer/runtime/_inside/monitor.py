@@ -17,7 +17,7 @@ import os
 import select
 import time
 
-from pycontainer._linux import erofs, process
+from pycontainer._linux import erofs, journal, process
 from pycontainer._linux.tree import remove_tree
 from pycontainer.runtime._inside import cgroup, files, init, wire
 from pycontainer.runtime._inside.streams import Streams
@@ -136,6 +136,7 @@ class _Monitor:
         files.publish("state.json")
         if self.keeper is not None:
             self.keeper.began()
+        self.record_event("start")
         wire.send(self.owner, "running", self.pid, begun)
 
     def _clone(self, payload: list[int], group: int) -> tuple[int, _socket.socket | None, int]:
@@ -241,7 +242,7 @@ class _Monitor:
             self._accept(poll)
         elif fd in self.clients:
             self._command(fd, poll)
-        elif self.keeper is None or not self.keeper.handles(fd, poll):
+        elif self.keeper is None or not self.keeper.handles(fd, poll, self):
             self.streams.handle(fd, poll)
 
     def _finished(self) -> bool:
@@ -264,6 +265,22 @@ class _Monitor:
         if self.keeper is not None:
             self.keeper.ended(code, poll, may_go_on=not self.delete_requested)
         self.record_exit(code, out_of_memory)
+
+    def record_event(self, action: str, more: str = "") -> None:
+        """Append an event to the journal of the store, if whoever asked for the container said which."""
+        place = self.plan["events"]
+        assert isinstance(place, list)
+        if not place:
+            return
+        directory, container, attributes = place
+        line = (
+            f'{{"time": {time.time():.6f}, "kind": "container", "action": "{action}", '
+            f'"id": "{container}", "attributes": {{{attributes}{more}}}}}\n'
+        )
+        try:
+            journal.append(directory, line.encode())
+        except OSError:  # a full disk costs the event
+            pass
 
     def record_exit(self, code: int, out_of_memory: bool) -> None:
         """Write down how the container ended, and tell who wants to know."""
@@ -288,6 +305,9 @@ class _Monitor:
                 files.write_atomically("exit.json", document)
             except OSError:  # its owner hears of it all the same
                 pass
+        if out_of_memory:
+            self.record_event("oom")
+        self.record_event("die", f', "exitCode": "{code}"')
         self.exit = ("exit" if due is None else "died", code, out_of_memory)
         for client in self.clients.values():
             wire.send(client, *self.exit)
@@ -368,5 +388,7 @@ class _Monitor:
         if self.remove and not left:  # else whoever comes next must know of the groups
             os.chdir("/")
             remove_tree(str(self.plan["directory"]))
+            if self.exit is not None:
+                self.record_event("destroy")
         for client in self.clients.values():  # their end of file: all is done
             client.close()
