@@ -89,6 +89,7 @@ def test_a_container_is_started_again_with_its_files(image: Image) -> None:
 def test_a_detached_container_is_started_again_by_whoever_finds_it(image: Image) -> None:
     container = started(image, "echo run >> /runs; cat /runs; sleep 60", detach=True, name="again")
     try:
+        container.wait_ready(pc.ready.log("run"))
         first = container.pid
         assert container.stop(grace=0) == 137
         found = pc.Container.get("again", store=image.store)
@@ -429,3 +430,60 @@ def test_following_ends_with_its_time_though_nothing_comes(image: Image) -> None
         lines = list(container.logs(follow=True, until=time.time() + 0.2))
         assert [str(line) for line in lines] == ["one"]
         assert time.monotonic() - begun < 5
+
+
+# --- changes while it runs -------------------------------------------------------------------
+
+
+def limit(container: pc.Container, name: str) -> str:
+    """What the container's control group says, in whichever hierarchy it has one."""
+    groups = container._state().cgroup["directories"]
+    [text] = [p.read_text().strip() for group in groups if (p := Path(group, name)).exists()]
+    return text
+
+
+def test_limits_change_while_it_runs_and_hold_for_the_next_start(image: Image) -> None:
+    with started(image, "sleep 600 & sleep 601", pids=50) as container:
+        container.exec(["sleep", "602"], detach=True).close()
+        eventually(lambda: len(commands(container)) >= 3)
+        container.update(pids=40, memory=64 << 20, cpus=0.5)
+        assert limit(container, "pids.max") == "40"
+        members = {process.pid for process in container.top()}
+        for group in container._state().cgroup["directories"]:
+            inside = {
+                int(pid) for p in Path(group).rglob("cgroup.procs") for pid in p.read_text().split()
+            }
+            assert inside >= members, group
+        usage = container.stats()
+        assert usage.memory_limit == 64 << 20
+        container.update(memory=128 << 20)
+        container.update(memory=32 << 20, limits=pc.Limits(cpu_shares=100))
+        assert container.stats().memory_limit == 32 << 20
+        container.restart(grace=0)
+        assert container.stats().memory_limit == 32 << 20
+        assert limit(container, "pids.max") == "40"
+        assert container.inspect().spec.resources.cpu_shares == 100
+        with pytest.raises(errors.ContainerError, match="processors"):
+            container.update(cpus=0)
+        with pytest.raises(errors.ContainerError, match="shm_size"):
+            container.update(limits=pc.Limits(shm_size=1 << 20))
+
+
+def test_limits_of_a_stopped_container_hold_for_its_start(image: Image) -> None:
+    with created(image, "sleep 600") as container:
+        container.update(pids=30)
+        container.start()
+        assert limit(container, "pids.max") == "30"
+
+
+def test_the_restart_policy_changes_while_it_runs(image: Image) -> None:
+    with started(image, "read go; exit 1", stdin=True) as container:
+        container.update(restart="on-failure:2")
+        assert container.inspect().restart == "on-failure:2"
+        container.write(b"go\n")
+        assert container.wait(10) == 1
+        assert container.inspect().restart_count == 2
+    with started(image, "sleep 0.3; exit 1", restart="always") as container:
+        container.update(restart="no")
+        assert container.wait(10) == 1
+        assert container.state == "stopped"

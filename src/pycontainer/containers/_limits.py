@@ -80,6 +80,33 @@ class Limits:
         resources = self._of(spec.resources)
         return spec.evolve(process=process, mounts=mounts, resources=resources, cgroups_path=path)
 
+    def change(self, spec: RuntimeSpec) -> RuntimeSpec:
+        """The document of a container that is there with these limits in place of its own.
+
+        Raises:
+            ContainerError: A limit is out of its range, or cannot be changed any more.
+        """
+        if self.shm_size is not None or self.cgroup_parent or self.oom_score_adj is not None:
+            raise ContainerError(
+                "shm_size, cgroup_parent and oom_score_adj are of a container's start",
+                remedy="make another container",
+            )
+        self._check(evolve(spec.resources, cpu_quota=None))
+        wanted = {
+            "memory_swap": self.memory_swap,
+            "memory_reservation": self.memory_reservation,
+            "swappiness": self.swappiness,
+            "disable_oom_killer": self.oom_kill_disable or None,
+            "cpu_shares": self.cpu_shares,
+            "cpu_quota": self.cpu_quota,
+            "cpu_period": self.cpu_period,
+            "cpuset": self.cpuset or None,
+            "cpuset_mems": self.cpuset_mems or None,
+            "block_io_weight": self.io_weight,
+        }
+        changed = {name: value for name, value in wanted.items() if value is not None}
+        return spec.evolve(resources=evolve(spec.resources, **changed))  # type: ignore[arg-type]
+
     def _check(self, resources: Resources) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)

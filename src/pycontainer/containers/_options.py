@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pycontainer.oci import ContainerConfig
     from pycontainer.runtime import ResolvedUser
 
-__all__ = ["Options", "command_line", "words"]
+__all__ = ["Options", "command_line", "limited", "words"]
 
 _CPU_PERIOD: Final = 100_000
 
@@ -152,17 +152,26 @@ class Options:
         ]
 
     def _resources(self) -> oci.Resources:
-        quota = None
-        if self.cpus is not None:
-            if self.cpus <= 0:
-                raise ContainerError(f"cannot run on {self.cpus} processors")
-            quota = int(self.cpus * _CPU_PERIOD)
-        return oci.Resources(
-            memory=self.memory,
-            cpu_quota=quota,
-            cpu_period=_CPU_PERIOD if quota is not None else None,
-            pids=self.pids,
-        )
+        return limited(oci.Resources(), memory=self.memory, cpus=self.cpus, pids=self.pids)
+
+
+def limited(
+    resources: oci.Resources, *, memory: int | None, cpus: float | None, pids: int | None
+) -> oci.Resources:
+    """Resources with these limits in place of their own; None leaves one as it is.
+
+    Raises:
+        ContainerError: One makes no sense.
+    """
+    if memory is not None:
+        resources = evolve(resources, memory=memory)
+    if pids is not None:
+        resources = evolve(resources, pids=pids)
+    if cpus is None:
+        return resources
+    if cpus <= 0:
+        raise ContainerError(f"cannot run on {cpus} processors")
+    return evolve(resources, cpu_quota=int(cpus * _CPU_PERIOD), cpu_period=_CPU_PERIOD)
 
 
 def words(args: Sequence[str] | str) -> tuple[str, ...]:

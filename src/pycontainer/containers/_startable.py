@@ -7,18 +7,31 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
+from attrs import evolve
+
 from pycontainer.containers import _home
 from pycontainer.containers._inside import Inside, close_descriptor
-from pycontainer.containers._upkeep import Upkeep
-from pycontainer.containers._view import exclusive_files
+from pycontainer.containers._options import limited
+from pycontainer.containers._upkeep import RestartPolicy, Upkeep
+from pycontainer.containers._view import exclusive_files, running_state
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.errors import ContainerStateError
 from pycontainer.oci.runtime import RuntimeSpec
-from pycontainer.runtime import clear, is_watched, launch, open_control, request_release
+from pycontainer.runtime import (
+    change_limits,
+    change_policy,
+    clear,
+    is_watched,
+    launch,
+    open_control,
+    request_release,
+    write_spec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pycontainer.containers._limits import Limits
     from pycontainer.runtime import Running
 
 __all__ = ["ClassOrInstance", "Startable", "start_of"]
@@ -112,6 +125,50 @@ class Startable(Inside):
         self.stop(grace)
         self.start_again(ready=ready, timeout=timeout)
         self._record_event("restart")
+
+    def update(
+        self,
+        *,
+        memory: int | None = None,
+        cpus: float | None = None,
+        pids: int | None = None,
+        limits: Limits | None = None,
+        restart: str | None = None,
+    ) -> None:
+        """Change its limits and restart policy, now if it runs and for all later starts.
+
+        Args:
+            memory: Limit in bytes; None leaves it as it is, like all others.
+            cpus: Limit in processors.
+            pids: Limit of processes and threads.
+            limits: Further limits; those that are not given stay. ``shm_size``, ``cgroup_parent`` and
+                ``oom_score_adj`` cannot be changed.
+            restart: As for a new container.
+
+        Raises:
+            ContainerError: A limit makes no sense, or the kernel refuses it.
+            ContainerStateError: It is gone.
+            UnsupportedFeature: The kernel or this user's rights lack something.
+        """
+        policy = None if restart is None else RestartPolicy.parse(restart)
+        with exclusive_files(self._directory):
+            record = _home.read_record(self._directory)
+            if record is None:
+                raise ContainerStateError(f"container {self.name} is gone")
+            spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
+            resources = limited(spec.resources, memory=memory, cpus=cpus, pids=pids)
+            spec = spec.evolve(resources=resources)
+            spec = spec if limits is None else limits.change(spec)
+            state = running_state(self._directory)
+            if state is not None:
+                change_limits(state, spec, self._directory, name=self.id)
+            write_spec(spec, self._directory)
+            if policy is not None:
+                upkeep = evolve(Upkeep.from_json(record.upkeep), restart=policy)
+                self._record = evolve(record, upkeep=upkeep.to_json())
+                _home.write_record(self._directory, self._record)
+                change_policy(self._directory, policy.name, policy.most)
+        self._record_event("update")
 
     def _launch_again(self, timeout: float | None) -> None:
         record = _home.read_record(self._directory)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, execute, launch, warm_up, write_spec
+    from pycontainer.runtime.limits import change_limits, change_policy
     from pycontainer.runtime.reach import socket_inside
     from pycontainer.runtime.recovery import clear, finish
     from pycontainer.runtime.seccomp import parse_profile
@@ -38,6 +39,8 @@ __all__ = [
     "Running",
     "State",
     "await_end",
+    "change_limits",
+    "change_policy",
     "clear",
     "default_process",
     "default_spec",
@@ -73,6 +76,8 @@ _HOMES = {
     "Running": "launcher",
     "State": "state",
     "await_end": "state",
+    "change_limits": "limits",
+    "change_policy": "limits",
     "clear": "recovery",
     "default_process": "_spec",
     "default_spec": "_spec",

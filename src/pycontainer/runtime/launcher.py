@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pycontainer.oci.runtime import Process, RuntimeSpec
     from pycontainer.snapshots import RootfsPlan
 
-__all__ = ["Running", "execute", "launch", "warm_up", "write_spec"]
+__all__ = ["Running", "execute", "launch", "plan_group", "warm_up", "write_spec"]
 
 _SIGKILL = 9
 _ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
@@ -244,13 +244,7 @@ def launch(
         UnsupportedFeature: The kernel or this user's rights lack something.
         TimeoutExpired: The start took too long; it was undone.
     """
-    parent, _, group_name = spec.cgroups_path.strip("/").rpartition("/")
-    group = cgroups.plan(
-        group_name or name,
-        spec.resources,
-        hierarchies=_hierarchies(os.getpid()),
-        parent=parent or "pycontainer",
-    )
+    group = plan_group(spec, name)
     program = seccomp.compile_filter_of(spec.seccomp, spec.process.capabilities.bounding)
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
@@ -271,6 +265,17 @@ def launch(
     return _start(plan, (stdin, stdout, stderr), detached=detach, timeout=timeout)
 
 
+def plan_group(spec: RuntimeSpec, name: str) -> cgroups.CgroupPlan:
+    """Plan the control group of a container; arguments and errors as for `launch`."""
+    parent, _, group_name = spec.cgroups_path.strip("/").rpartition("/")
+    return cgroups.plan(
+        group_name or name,
+        spec.resources,
+        hierarchies=_hierarchies(os.getpid()),
+        parent=parent or "pycontainer",
+    )
+
+
 def write_spec(spec: RuntimeSpec, directory: Path) -> None:
     """Write down what a container is, to be started now or later.
 
@@ -282,7 +287,9 @@ def write_spec(spec: RuntimeSpec, directory: Path) -> None:
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 20) : error.end + 20]
         raise SpecError(f"not UTF-8, as the document must be: {around!r}") from error
-    (directory / "config.json").write_bytes(document)
+    new = directory / ".config.json.new"
+    new.write_bytes(document)
+    new.replace(directory / "config.json")
 
 
 def execute(

@@ -13,10 +13,12 @@ import time
 from pycontainer._linux import bpf
 
 __all__ = [
+    "adjust",
     "create",
     "destroy",
     "filter_devices",
     "freeze",
+    "gather",
     "is_frozen",
     "join",
     "kill",
@@ -73,6 +75,46 @@ def filter_devices(plan: object, group: int) -> None:
     assert isinstance(plan, dict)
     if plan and plan["device_program"]:
         bpf.attach_device_program(plan["device_program"], group)
+
+
+def adjust(plan: object) -> None:
+    """Make the groups that are not there yet, and set the limits of a container that runs.
+
+    Raises:
+        OSError: The kernel refused; `filename` is the file or directory.
+    """
+    assert isinstance(plan, dict)
+    if not plan:
+        return
+    _make_directories(plan["parents"], plan["directories"])
+    # A limit of memory must not rise above that of memory and swap, nor this fall below it.
+    writes, late = plan["writes"], []
+    for path, data, required in writes:
+        try:
+            _write(path, data)
+        except FileNotFoundError:
+            if required:
+                raise
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            late.append((path, data))
+    for path, data in late:
+        _write(path, data)
+
+
+def gather(plan: object, directories: list[str]) -> None:
+    """Move all processes of a container that runs into further groups of v1."""
+    assert isinstance(plan, dict)
+    for directory in directories:
+        moved: set[int] = set()
+        while new := set(_processes(plan["freezer"])) - moved:
+            moved |= new
+            for pid in new:
+                try:
+                    _write(f"{directory}/cgroup.procs", str(pid))
+                except ProcessLookupError:
+                    pass
 
 
 def open_v2(plan: object) -> int:

@@ -47,7 +47,7 @@ class Keeper:
         """
         assert isinstance(upkeep, dict)
         self._policy, self._most = upkeep["restart"]
-        self._stdin = os.dup(stdio[0]) if self._policy != "no" else -1
+        self._stdin = os.dup(stdio[0]) if stdio and self._policy != "no" else -1
         self._pause = 0.0
         self._held = False
         self._started = time.monotonic()
@@ -105,7 +105,7 @@ class Keeper:
 
     def change_policy(self, policy: str, most: int) -> None:
         """Go by another policy from the next end on."""
-        self._policy, self._most = policy, most
+        self._policy, self._most, self._held = policy, most, False
 
     def _wants(self, code: int) -> bool:
         if self._policy == "on-failure":

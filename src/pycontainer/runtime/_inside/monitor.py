@@ -339,10 +339,25 @@ class _Monitor:
         elif packet[0] == "release":
             self.released = True
             self._hold()
+        elif packet[0] == "cgroup":
+            assert isinstance(packet[1], dict)
+            assert isinstance(self.cgroup, dict)
+            self.cgroup.update(packet[1])
+        elif packet[0] == "policy":
+            self._change_policy(str(packet[1]), packet[2])
         elif packet[0] == "kill" and self.exit is None:
             self._kill()
         elif packet[0] == "resize":
             self.streams.resize(*packet[1:])
+
+    def _change_policy(self, policy: str, most: object) -> None:
+        assert isinstance(most, int)
+        if self.keeper is None:
+            from pycontainer.runtime._inside.keeper import Keeper
+
+            self.keeper = Keeper({"restart": ["no", 0], "health": None, "log": []}, [])
+            self.keeper.began()
+        self.keeper.change_policy(policy, most)
 
     def _hold(self) -> None:
         """Let the container's end, also one before its next start, be the last of this monitor."""

@@ -9,7 +9,16 @@ import _socket
 import marshal
 import os
 
-__all__ = ["Packet", "parse", "put_request", "read_all", "receive", "receive_request", "send"]
+__all__ = [
+    "Packet",
+    "parse",
+    "put_request",
+    "read_all",
+    "receive",
+    "receive_request",
+    "send",
+    "send_values",
+]
 
 Packet = tuple[object, ...]
 _MAX_DESCRIPTORS = 16
@@ -20,6 +29,14 @@ def send(channel: _socket.socket, *packet: str | int) -> None:
     """Send one packet; a peer that has gone is no error, it wanted nothing more."""
     try:
         channel.send(marshal.dumps(packet), _socket.MSG_NOSIGNAL)
+    except OSError:
+        pass
+
+
+def send_values(channel: _socket.socket, *packet: object) -> None:
+    """Send one packet of any plain values, as `send` does."""
+    try:
+        channel.send(marshal.dumps(packet), _socket.MSG_NOSIGNAL)  # type: ignore[arg-type]
     except OSError:
         pass
 
