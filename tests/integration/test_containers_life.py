@@ -91,6 +91,7 @@ def test_a_detached_container_is_started_again_by_whoever_finds_it(image: Image)
     try:
         container.wait_ready(pc.ready.log("run"))
         first = container.pid
+        eventually(lambda: container.exec(["cat", "/runs"]).stdout == b"run\n")
         assert container.stop(grace=0) == 137
         found = pc.Container.get("again", store=image.store)
         found.start()

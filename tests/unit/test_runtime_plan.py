@@ -54,7 +54,12 @@ def test_mount_options_become_attributes_and_parameters() -> None:
         "source": "/srv/data",
         "target": "/data",
         "attributes": 0x1 | 0x2,
+        "recursive_attributes": 0,
         "recursive": True,
+        "propagation": 0,
+        "subpath": "",
+        "owner": "",
+        "id_map": None,
     }
     assert tmpfs["attributes"] == 0x4
     assert ("size", "1m") in tmpfs["options"]

@@ -18,10 +18,15 @@ __all__ = [
     "MS_RDONLY",
     "MS_REC",
     "MS_REMOUNT",
+    "MS_SHARED",
     "MS_SLAVE",
+    "MS_UNBINDABLE",
+    "NOATIME",
     "NODEV",
+    "NODIRATIME",
     "NOEXEC",
     "NOSUID",
+    "NOSYMFOLLOW",
     "RDONLY",
     "STRICTATIME",
     "attach",
@@ -30,6 +35,7 @@ __all__ = [
     "create",
     "filesystem",
     "fsopen",
+    "map_ids",
     "mount",
     "pivot_root",
     "set_attributes",
@@ -45,15 +51,21 @@ RDONLY = 0x1
 NOSUID = 0x2
 NODEV = 0x4
 NOEXEC = 0x8
+NOATIME = 0x10
 STRICTATIME = 0x20
+NODIRATIME = 0x80
+NOSYMFOLLOW = 0x200000
+_IDMAP = 0x100000
 
 # MS_* of mount(2)
 MS_RDONLY = 0x1
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_REC = 0x4000
+MS_UNBINDABLE = 0x20000
 MS_PRIVATE = 0x40000
 MS_SLAVE = 0x80000
+MS_SHARED = 0x100000
 
 _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
@@ -190,7 +202,19 @@ def set_attributes(
     path: str = "",
 ) -> None:
     """mount_setattr(2) on a mount given by descriptor, or by `path` relative to it."""
-    attr = _MountAttr(attributes, clear, propagation, 0)
+    _set(tree, _MountAttr(attributes, clear, propagation, 0), path, recursive=recursive)
+
+
+def map_ids(tree: int, user_namespace: int, *, recursive: bool) -> None:
+    """Show the owners of a detached mount's files as a user namespace maps them.
+
+    Raises:
+        OSError: The file system cannot do that (EINVAL), or its mount is mapped already.
+    """
+    _set(tree, _MountAttr(_IDMAP, 0, 0, user_namespace), "", recursive=recursive)
+
+
+def _set(tree: int, attr: _MountAttr, path: str, *, recursive: bool) -> None:
     flags = (0 if path else _AT_EMPTY_PATH) | (_AT_RECURSIVE if recursive else 0)
     syscall(
         NUMBERS["mount_setattr"],

@@ -12,8 +12,9 @@ from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._health import Health, HealthCheck, HealthProbe
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._logs import LogLine, LogOptions
-from pycontainer.containers._mount import Mount
+from pycontainer.containers._mount import IdRange, Mount
 from pycontainer.containers._names import Names
+from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._process import Completed, Process
 from pycontainer.containers._processes import NetworkUsage, ProcessInfo, Usage
 from pycontainer.containers._run import run
@@ -30,11 +31,13 @@ __all__ = [
     "Health",
     "HealthCheck",
     "HealthProbe",
+    "IdRange",
     "Limits",
     "LogLine",
     "LogOptions",
     "Mount",
     "Names",
+    "Namespaces",
     "NetworkUsage",
     "Process",
     "ProcessInfo",

@@ -5,40 +5,38 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from pycontainer.containers import _home
-from pycontainer.containers._changes import Change, export, list_changes
-from pycontainer.containers._commit import commit
+from pycontainer.containers._contents import Contents
 from pycontainer.containers._inside import close_descriptor
 from pycontainer.containers._life import DELETE_SECONDS, Status
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
+from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._options import Options
 from pycontainer.containers._security import Security
 from pycontainer.containers._startable import ClassOrInstance, Startable, start_of
 from pycontainer.containers._upkeep import GRACE_SECONDS, Upkeep
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
-from pycontainer.errors import ContainerNotFound, ContainerStateError
+from pycontainer.errors import ContainerStateError
 from pycontainer.images import Image
 from pycontainer.runtime import Network, write_spec
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._health import HealthCheck
     from pycontainer.containers._logs import LogOptions
     from pycontainer.containers._mount import Mount
-    from pycontainer.oci import Reference
 
 __all__ = ["Container"]
 
 _LIVE: Final = ("running", "paused", "restarting")
 
 
-class Container(Startable):
+class Container(Contents):
     """A container of a store, running or stopped.
 
     Started by `Container.start`; found again, from any process, by `Container.get` and
@@ -79,6 +77,8 @@ class Container(Startable):
         security: Security | None = None,
         limits: Limits | None = None,
         names: Names | None = None,
+        namespaces: Namespaces | None = None,
+        init: bool = False,
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
@@ -119,6 +119,9 @@ class Container(Startable):
             security: Further rights, or fewer; see `Security`.
             limits: Further limits; see `Limits`.
             names: Its domain, further hosts, name servers; see `Names`.
+            namespaces: What it shares with the host or with other containers; see `Namespaces`.
+            init: Whether its first process is one of this library's, which reaps orphans and passes
+                signals on to the command.
             stdin: Whether standard input is open, for `write`.
             tty: Whether it has a terminal; includes `stdin`.
             detach: Whether it outlives this program.
@@ -167,6 +170,8 @@ class Container(Startable):
             security=security or Security(),
             limits=limits or Limits(),
             names=names or Names(),
+            namespaces=namespaces or Namespaces(),
+            init=init,
             upkeep=Upkeep.of(
                 stop_signal=stop_signal,
                 stop_timeout=stop_timeout,
@@ -218,6 +223,8 @@ class Container(Startable):
         security: Security | None = None,
         limits: Limits | None = None,
         names: Names | None = None,
+        namespaces: Namespaces | None = None,
+        init: bool = False,
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
@@ -258,6 +265,8 @@ class Container(Startable):
             security=security or Security(),
             limits=limits or Limits(),
             names=names or Names(),
+            namespaces=namespaces or Namespaces(),
+            init=init,
             upkeep=Upkeep.of(
                 stop_signal=stop_signal,
                 stop_timeout=stop_timeout,
@@ -298,14 +307,7 @@ class Container(Startable):
             ContainerNotFound: There is none, or more than one.
         """
         store = store or Store.default()
-        records = _home.records(store)
-        found = [r for r in records if name_or_id in (r.id, r.name)]
-        if not found and len(name_or_id) >= 4:
-            found = [r for r in records if r.id.startswith(name_or_id)]
-        if len(found) != 1:
-            what = "no container" if not found else f"{len(found)} containers that match"
-            raise ContainerNotFound(f"{what} {name_or_id!r} in {store.path}")
-        return cls(store, found[0])
+        return cls(store, _home.find(store, name_or_id))
 
     @classmethod
     def list(
@@ -401,71 +403,6 @@ class Container(Startable):
             NotReady: It has ended. As the other it tells state, exit code and last output.
         """
         wait_until_ready(self, ready, timeout)
-
-    # --- its files as a whole ----------------------------------------------------------------
-
-    def diff(self) -> tuple[Change, ...]:
-        """What it has changed of its image's files, by path.
-
-        Mounts and what the runtime made to mount on do not count. It stands still meanwhile.
-
-        Raises:
-            LayerError: A file cannot be read.
-            ContainerStateError: It is gone.
-        """
-        return list_changes(self._directory, self._plan)
-
-    def commit(
-        self,
-        *,
-        tag: str | Reference | None = None,
-        changes: Sequence[str] = (),
-        author: str = "",
-        message: str = "",
-        pause: bool = True,
-    ) -> Image:
-        """Make an image of its image and what it has changed.
-
-        The image's config says what this container was started with: environment, command, user,
-        working directory, labels. The content of volumes and other mounts is left out.
-
-        Args:
-            tag: The image's name; without one it is kept unnamed.
-            changes: Further changes of the config as a Dockerfile writes them, such as
-                ``CMD ["serve"]``: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
-                STOPSIGNAL, USER, VOLUME, WORKDIR.
-            author: Who made it.
-            message: A remark in the image's history.
-            pause: Whether it stands still while its files are read, so that they fit each other.
-
-        Raises:
-            ContainerError: A change is none.
-            LayerError: A file changed while it was read.
-            ContainerStateError: It is gone.
-        """
-        return commit(
-            self._store,
-            self._directory,
-            self._record,
-            tag=tag,
-            changes=changes,
-            author=author,
-            message=message,
-            pause=pause,
-        )
-
-    def export(self, target: str | os.PathLike[str] | BinaryIO) -> None:
-        """Write all its files as a tar, without what is mounted in it. It stands still meanwhile.
-
-        Args:
-            target: Path of the tar, or a binary file to write it to.
-
-        Raises:
-            ContainerError: The tar cannot be written.
-            LayerError: A file cannot be read.
-            ContainerStateError: It is gone.
-        """
-        export(self._directory, self._plan, target)
 
     # --- its end -----------------------------------------------------------------------------
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import asdict, evolve, field, frozen
 
 from pycontainer._linux import inotify
+from pycontainer.containers._populate import populate, with_volumes_of
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.content import Schema, remove_tree
-from pycontainer.errors import ContainerError, ContainerStateError, NameInUse
+from pycontainer.errors import ContainerError, ContainerNotFound, ContainerStateError, NameInUse
 from pycontainer.images import Image
 from pycontainer.runtime import (
     ResolvedUser,
@@ -54,6 +55,7 @@ __all__ = [
     "changes",
     "delete",
     "directory",
+    "find",
     "forget",
     "own",
     "prepare",
@@ -161,6 +163,7 @@ def prepare(
     container_id = secrets.token_hex(32)
     home = directory(store, container_id)
     found = _image(image, store)
+    options = evolve(options, mounts=with_volumes_of(found.config.config, options.mounts))
     home.mkdir(mode=0o700)
     try:
         _claim(store, container_id, name, found, home)
@@ -174,7 +177,9 @@ def prepare(
             directory=home,
             container_id=container_id,
             user=_user(found, options.user, options.security.groups, snapshot),
+            find=lambda other: directory(store, find(store, other).id),
         )
+        populate(options.mounts, store=store, home=home, plan=snapshot.plan)
         record = Record(
             container_id,
             name or container_id[:12],
@@ -285,6 +290,22 @@ def records(store: Store) -> list[Record]:
         if record is not None:
             found.append(evolve(record, name=names.get(record.id, record.name)))
     return sorted(found, key=lambda record: record.created_at)
+
+
+def find(store: Store, name_or_id: str) -> Record:
+    """The container of that name, id, or unambiguous beginning of an id.
+
+    Raises:
+        ContainerNotFound: There is none, or more than one.
+    """
+    there = records(store)
+    found = [r for r in there if name_or_id in (r.id, r.name)]
+    if not found and len(name_or_id) >= 4:
+        found = [r for r in there if r.id.startswith(name_or_id)]
+    if len(found) != 1:
+        what = "no container" if not found else f"{len(found)} containers that match"
+        raise ContainerNotFound(f"{what} {name_or_id!r} in {store.path}")
+    return found[0]
 
 
 def reader(home: Path, record: Record) -> Callable[[str], bytes | None]:

@@ -11,14 +11,15 @@ from attrs import evolve, field, frozen
 
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names, check_hostname
+from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._security import Security
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerError, UnsupportedFeature
 from pycontainer.oci import runtime as oci
-from pycontainer.runtime import Network, default_process, default_spec
+from pycontainer.runtime import REAPER, Network, default_process, default_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pycontainer.containers._mount import Mount
@@ -54,6 +55,8 @@ class Options:
     security: Security = field(factory=Security)
     limits: Limits = field(factory=Limits)
     names: Names = field(factory=Names)
+    namespaces: Namespaces = field(factory=Namespaces)
+    init: bool = False
     upkeep: Upkeep = field(factory=Upkeep)
 
     def to_spec(
@@ -65,6 +68,7 @@ class Options:
         directory: Path,
         container_id: str,
         user: ResolvedUser,
+        find: Callable[[str], Path],
     ) -> oci.RuntimeSpec:
         """The container as a runtime-spec document; writes its hosts, resolv.conf and hostname.
 
@@ -75,6 +79,7 @@ class Options:
             directory: The container's own.
             container_id: Names the host unless something else does.
             user: Who it runs as.
+            find: Gives the directory of another container by its name or id.
 
         Raises:
             ContainerError: There is nothing to run, or a mount is impossible.
@@ -84,12 +89,7 @@ class Options:
                 f"network {self.network!r}", "only 'none' and 'host' are there yet"
             )
         config = image.config.config
-        self.names.check()
-        if self.hostname is not None:
-            check_hostname(self.hostname)
-        hostname = self.hostname or container_id[:12]
-        if self.network == "host":
-            hostname = socket.gethostname()
+        hostname = self._hostname(container_id)
         env = dict(entry.partition("=")[::2] for entry in config.env)
         env.setdefault("HOSTNAME", hostname)
         env.update(self.env)
@@ -108,14 +108,31 @@ class Options:
             network=self.network,
             mounts=[
                 *self.names.host_files(directory, hostname, host_network=self.network == "host"),
-                *(mount.to_oci(store) for mount in self.mounts),
+                *(mount.to_oci(store, directory) for mount in self.mounts),
             ],
             readonly=self.read_only,
             resources=self._resources(),
         )
         if self.names.domainname:
             spec = spec.evolve(domainname=self.names.domainname)
+        if self.init:
+            spec = spec.evolve(annotations={**spec.annotations, REAPER: "true"})
+        spec = self.namespaces.apply(spec, find)
         return self.limits.apply(self.security.apply(spec), container_id)
+
+    def _hostname(self, container_id: str) -> str:
+        self.names.check()
+        own = self.namespaces.own_names
+        if not own and (self.hostname is not None or self.names.domainname):
+            raise ContainerError(
+                "a container that shares the names of host and domain has none of its own",
+                remedy="leave out hostname and domainname, or uts",
+            )
+        if self.hostname is not None:
+            check_hostname(self.hostname)
+        if self.network == "host" or not own:
+            return socket.gethostname()
+        return self.hostname or container_id[:12]
 
     def to_config(self, image: Image, args: Sequence[str] | str) -> ContainerConfig:
         """The image's config with what the caller wants instead, as an image of the container has it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pycontainer.containers import _home
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
+from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._options import Options
 from pycontainer.containers._process import Completed, start_process
 from pycontainer.containers._security import Security
@@ -46,6 +47,8 @@ def run(
     security: Security | None = None,
     limits: Limits | None = None,
     names: Names | None = None,
+    namespaces: Namespaces | None = None,
+    init: bool = False,
     tty: bool = False,
     store: Store | None = None,
     timeout: float | None = None,
@@ -76,6 +79,9 @@ def run(
         security: Further rights, or fewer; see `Security`.
         limits: Further limits; see `Limits`.
         names: Its domain, further hosts, name servers; see `Names`.
+        namespaces: What it shares with the host or with other containers; see `Namespaces`.
+        init: Whether its first process is one of this library's, which reaps orphans and passes
+            signals on to the command.
         tty: Whether it has a terminal; all output then is `Completed.stdout`.
         store: Where the image is; None for the default store.
         timeout: Seconds for all of it.
@@ -106,6 +112,8 @@ def run(
         security=security or Security(),
         limits=limits or Limits(),
         names=names or Names(),
+        namespaces=namespaces or Namespaces(),
+        init=init,
     )
     store = store or Store.default()
     with _home.prepare(store, image, args, options) as new:

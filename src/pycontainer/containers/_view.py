@@ -11,7 +11,16 @@ from attrs import evolve
 
 from pycontainer.errors import ContainerStateError, UnsupportedFeature
 from pycontainer.oci.runtime import RuntimeSpec
-from pycontainer.runtime import State, freeze, is_frozen, mounted_view, read_exit, read_state, thaw
+from pycontainer.runtime import (
+    OWNER,
+    State,
+    freeze,
+    is_frozen,
+    mounted_view,
+    read_exit,
+    read_state,
+    thaw,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,5 +144,7 @@ def _binds(home: Path) -> list[Mount]:
     return [
         mount
         for mount in spec.mounts
-        if {"bind", "rbind"}.intersection(mount.options) and os.path.exists(mount.source)
+        if {"bind", "rbind"}.intersection(mount.options)
+        and OWNER not in mount.extra
+        and os.path.exists(mount.source)
     ]

@@ -69,11 +69,14 @@ class Volume:
     def list(cls, *, store: Store | None = None) -> tuple[Volume, ...]:
         """All volumes, by name."""
         directory = (store or Store.default()).directory("volumes")
-        return tuple(cls(path.name, path) for path in sorted(directory.iterdir()))
+        found = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+        return tuple(cls(path.name, path) for path in found)
 
     def delete(self) -> None:
         """Remove the volume with all that is in it; one that is gone is removed."""
         there = self.path.exists()
+        for beside in (f".part-{self.name}", f".full-{self.name}"):  # of a filling that was cut off
+            remove_tree(self.path.parent / beside)
         remove_tree(self.path)
         if there:
             record_event(self.path.parent.parent, "volume", "destroy", self.name)

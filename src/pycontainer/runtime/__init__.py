@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, execute, launch, warm_up, write_spec
     from pycontainer.runtime.limits import change_limits, change_policy
+    from pycontainer.runtime.plan import OWNER, REAPER, SUBPATH
     from pycontainer.runtime.reach import socket_inside
     from pycontainer.runtime.recovery import clear, finish
     from pycontainer.runtime.seccomp import parse_profile
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from pycontainer.runtime.view import mounted_view
 
 __all__ = [
+    "OWNER",
+    "REAPER",
+    "SUBPATH",
     "Exit",
     "Network",
     "ResolvedUser",
@@ -70,6 +74,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "OWNER": "plan",
+    "REAPER": "plan",
+    "SUBPATH": "plan",
     "Exit": "state",
     "Network": "_spec",
     "ResolvedUser": "users",

@@ -25,12 +25,13 @@ from pycontainer.errors import (
 )
 from pycontainer.runtime import _zygote, cgroups, seccomp
 from pycontainer.runtime._inside import wire
+from pycontainer.runtime._joining import join_others
 from pycontainer.runtime._spec import is_rootless
 from pycontainer.runtime.plan import compile_plan, compile_process
 from pycontainer.runtime.state import State, last_run, write_intent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from pycontainer.oci.runtime import Process, RuntimeSpec
@@ -255,13 +256,18 @@ def launch(
         plan["upkeep"]["health"] = {
             **health,
             "exec": _execution(
-                check, program, kinds=spec.namespace_types(), cgroup=plan["cgroup"], detach=True
+                check,
+                program,
+                kinds={n.type for n in spec.namespaces},
+                cgroup=plan["cgroup"],
+                detach=True,
             ),
         }
+    join_others(plan, spec)
     plan["run"] = last_run(directory) + 1 if keep else 1
     # Before anything is made: whoever finds this directory knows what may have to be undone.
     write_spec(spec, directory)
-    write_intent(directory, spec.namespace_types(), plan["cgroup"])
+    write_intent(directory, {n.type for n in spec.namespaces}, plan["cgroup"])
     return _start(plan, (stdin, stdout, stderr), detached=detach, timeout=timeout)
 
 
@@ -323,7 +329,7 @@ def _execution(
     process: Process,
     program: seccomp.Filter | None,
     *,
-    kinds: frozenset[str],
+    kinds: Collection[str],
     cgroup: Mapping[str, Any],
     detach: bool,
 ) -> dict[str, Any]:
@@ -399,6 +405,8 @@ def _start_error(step: str, code: int, text: str, command: str) -> Exception:
             text,
             remedy="`python -m pycontainer doctor` tells what this machine refuses",
         )
+    if code == errno.EOPNOTSUPP and step.startswith("mount"):
+        return UnsupportedFeature(f"the step {step!r}", text, remedy="leave the owners as they are")
     if code == errno.ENOENT and step == "create the control group":
         return UnsupportedFeature(
             "a limit that was asked for",

@@ -26,7 +26,22 @@ if TYPE_CHECKING:
     from pycontainer.runtime.seccomp import Filter
     from pycontainer.snapshots import RootfsPlan
 
-__all__ = ["boot_id", "compile_plan", "compile_process", "compile_view"]
+__all__ = [
+    "OWNER",
+    "REAPER",
+    "SUBPATH",
+    "boot_id",
+    "compile_plan",
+    "compile_process",
+    "compile_view",
+]
+
+REAPER = "org.pycontainer.init"
+"""Annotation of a container whose first process is ours, and its command a child of that."""
+SUBPATH = "org.pycontainer.subpath"
+"""Member of a bind: what of the source is mounted, resolved beneath it when it is mounted."""
+OWNER = "org.pycontainer.owner"
+"""Member of a bind: the directory of another container, in whose mounts the source is."""
 
 Plan = dict[str, Any]
 CgroupMounts = tuple[tuple[str, str, tuple[str, ...]], ...]
@@ -38,9 +53,19 @@ _ATTRIBUTES = {
     "nodev": mount.NODEV,
     "noexec": mount.NOEXEC,
     "strictatime": mount.STRICTATIME,
+    "noatime": mount.NOATIME,
+    "nodiratime": mount.NODIRATIME,
+    "nosymfollow": mount.NOSYMFOLLOW,
+}
+_RECURSIVE = {f"r{name}": value for name, value in _ATTRIBUTES.items()}
+_PROPAGATION = {
+    "private": mount.MS_PRIVATE,
+    "shared": mount.MS_SHARED,
+    "slave": mount.MS_SLAVE,
+    "unbindable": mount.MS_UNBINDABLE,
 }
 _DEFAULTS = frozenset(
-    ("rw", "suid", "dev", "exec", "relatime", "bind", "rbind", "private", "rprivate")
+    ("rw", "suid", "dev", "exec", "atime", "diratime", "relatime", "symfollow", "bind", "rbind")
 )
 _FORMATS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
@@ -70,9 +95,12 @@ def compile_plan(
     unknown = kinds - set(NAMESPACE_FLAGS)
     if unknown:
         raise SpecError(f"unknown namespaces: {sorted(unknown)}", path="linux.namespaces")
+    _check_namespaces(spec, cgroup)
     # Entered by init once it is in its control group, which then is what it sees as the top.
     flags = sum(NAMESPACE_FLAGS[kind] for kind in kinds - {"cgroup", "user"})
     rootless = is_rootless()
+    compiled = (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
+    mounts = [entry for entry in compiled if entry is not None]
     return {
         "operation": "start",
         "namespaces": flags,
@@ -80,17 +108,17 @@ def compile_plan(
         "rootfs": rootfs.to_wire(),
         "directory": str(directory),
         "mountpoint": str(directory / "rootfs"),
-        "mounts": [
-            entry
-            for entry in (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
-            if entry is not None
-        ],
+        "mounts": mounts,
+        "id_maps": [entry["id_map"] for entry in mounts if entry.get("id_map")],
+        "joined": [],
+        "own_pids": "pid" in kinds,
+        "reaper": spec.annotations.get(REAPER) == "true",
         "devices": _compile_devices(spec.devices),
         "bind_devices": rootless,
         "links": [list(link) for link in docker.DEVICE_LINKS],
         "loopback": "network" in kinds,
         "hostname": spec.hostname if "uts" in kinds else "",
-        "domainname": spec.domainname,
+        "domainname": spec.domainname if "uts" in kinds else "",
         "readonly": spec.root_readonly,
         "readonly_paths": list(spec.readonly_paths),
         "masked_paths": list(spec.masked_paths),
@@ -100,6 +128,42 @@ def compile_plan(
         "cgroup": cgroup.to_wire(),
         "boot_id": boot_id(),
     }
+
+
+def _check_namespaces(spec: RuntimeSpec, cgroup: CgroupPlan) -> None:
+    """Refuse what cannot be had.
+
+    Raises:
+        UnsupportedFeature: This user or this library cannot.
+    """
+    kinds, rootless = spec.namespace_types(), is_rootless()
+    for namespace in spec.namespaces:
+        if namespace.type == "user" and not rootless:
+            raise UnsupportedFeature(
+                "a user namespace for a container of root",
+                "this library gives one to containers of ordinary users only",
+                remedy="run the program as an ordinary user, or leave the namespace out",
+            )
+        if namespace.type in ("mount", "user") and namespace.path:
+            raise UnsupportedFeature(
+                f"joining a {namespace.type} namespace", "each container gets one of its own"
+            )
+    if "mount" not in kinds:
+        raise SpecError("a container needs a mount namespace of its own", path="linux.namespaces")
+    if "pid" in kinds:
+        return
+    if rootless:
+        raise UnsupportedFeature(
+            "the process namespace of others for an ordinary user's container",
+            "the kernel mounts no /proc of a process namespace that is not the user's own",
+            remedy="run the program as root",
+        )
+    if not cgroup.freezer:
+        raise UnsupportedFeature(
+            "the process namespace of others",
+            "without a control group nothing would end all processes of the container",
+            remedy="mount the control groups",
+        )
 
 
 def compile_view(rootfs: RootfsPlan, directory: Path, mounts: Sequence[Mount]) -> Plan:
@@ -116,6 +180,7 @@ def compile_view(rootfs: RootfsPlan, directory: Path, mounts: Sequence[Mount]) -
         "rootfs": rootfs.to_wire(),
         "mountpoint": str(directory / "rootfs"),
         "mounts": compiled,
+        "id_maps": [entry["id_map"] for entry in compiled if entry and entry.get("id_map")],
         "detach": False,
     }
 
@@ -222,12 +287,15 @@ def _compile_device(device: Device) -> Plan:
 
 
 def _compile_mount(entry: Mount, groups: CgroupMounts, *, rootless: bool) -> Plan | None:
-    attributes, options, recursive = 0, [], True
+    attributes, recursive_attributes, propagation = 0, 0, 0
+    options: list[tuple[str, str | None]] = []
     for option in entry.options:
         if option in _ATTRIBUTES:
             attributes |= _ATTRIBUTES[option]
-        elif option in ("bind", "rbind"):
-            recursive = option == "rbind"
+        elif option in _RECURSIVE:
+            recursive_attributes |= _RECURSIVE[option]
+        elif option.removeprefix("r") in _PROPAGATION:
+            propagation = _PROPAGATION[option.removeprefix("r")]
         elif option not in _DEFAULTS:
             key, equals, value = option.partition("=")
             options.append((key, value if equals else None))
@@ -237,7 +305,12 @@ def _compile_mount(entry: Mount, groups: CgroupMounts, *, rootless: bool) -> Pla
             "source": entry.source,
             "target": entry.destination,
             "attributes": attributes,
-            "recursive": recursive,
+            "recursive_attributes": recursive_attributes,
+            "recursive": "bind" not in entry.options or "rbind" in entry.options,
+            "propagation": 0 if propagation == mount.MS_PRIVATE else propagation,
+            "subpath": entry.extra.get(SUBPATH, ""),
+            "owner": entry.extra.get(OWNER, ""),
+            "id_map": _compile_id_map(entry, rootless=rootless),
         }
     if entry.type == "cgroup":
         if not groups:
@@ -259,6 +332,22 @@ def _compile_mount(entry: Mount, groups: CgroupMounts, *, rootless: bool) -> Pla
         "attributes": attributes,
         "options": options,
     }
+
+
+def _compile_id_map(entry: Mount, *, rootless: bool) -> Plan | None:
+    if not entry.uid_mappings and not entry.gid_mappings:
+        return None
+    if rootless:
+        raise UnsupportedFeature(
+            f"mapping the owners of {entry.source}",
+            "only root may map the owners of a file system that root has mounted",
+            remedy="run the program as root",
+        )
+    texts = {
+        name: "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
+        for name, mappings in (("uid_map", entry.uid_mappings), ("gid_map", entry.gid_mappings))
+    }
+    return {**texts, "fd": -1}
 
 
 @functools.cache

@@ -53,7 +53,7 @@ class State:
         boot: The boot that it belongs to.
         run: How often it has been started.
         restarts: How often of these by its restart policy, since somebody last started it.
-        namespaces: Kinds of namespace it has of its own.
+        namespaces: Kinds of namespace that it does not share with the host.
         cgroup: The plan of its control group.
     """
 

@@ -12,6 +12,7 @@ import select
 
 from pycontainer._linux import erofs, process
 from pycontainer.runtime._inside import cgroup, init, wire
+from pycontainer.runtime._inside.identity import apply_process, execute
 from pycontainer.runtime._inside.streams import Streams
 from pycontainer.runtime._inside.subgroup import Subgroup
 from pycontainer.runtime._inside.terminal import become_terminal
@@ -161,8 +162,8 @@ def _become(
         for number, fd in enumerate(stdio):
             os.dup2(fd, number, inheritable=True)
         step = "take the process's identity"
-        init.apply_process(spec)
+        apply_process(spec, report)
         step = "execute"
-        init.execute(spec)
+        execute(spec)
     except BaseException as error:
         init.report_failure(report, step, error)

@@ -6,28 +6,26 @@ list of steps in the order in which they are done. Nothing may be imported after
 
 from __future__ import annotations
 
-import _signal
 import errno
 import marshal
 import os
-import resource
 import stat
 
-from pycontainer._linux import capability, loopback, mount, overlay, process, seccomp
-from pycontainer._linux.path import make_target
+from pycontainer._linux import loopback, mount, overlay, process
+from pycontainer._linux.path import make_target, open_in_root
 from pycontainer._linux.tree import remove_tree
 from pycontainer.runtime._inside import cgroup, files
+from pycontainer.runtime._inside.identity import apply_process, execute
 from pycontainer.runtime._inside.terminal import become_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a container three milliseconds
     import _socket
+    from types import ModuleType
     from typing import NoReturn
 
 __all__ = [
     "StepFailed",
-    "apply_process",
-    "execute",
     "forget_volatile",
     "main",
     "mount_files",
@@ -67,7 +65,12 @@ def report_failure(fd: int, step: str, error: BaseException) -> NoReturn:
 
 
 def main(
-    plan: Plan, stdio: list[int], report: int, go: int, console: _socket.socket | None
+    plan: Plan,
+    stdio: list[int],
+    report: int,
+    go: int,
+    console: _socket.socket | None,
+    joined: dict[str, int],
 ) -> NoReturn:
     """Set the container up and execute its command; never returns.
 
@@ -77,11 +80,13 @@ def main(
         report: Closed by a successful execve(2); else the failure is written here.
         go: Readable once the control groups are as they are to be.
         console: Where the terminal's master side goes.
+        joined: Namespaces of others to enter, by kind.
     """
-    setup = _Setup(plan, stdio, console)
+    setup = _Setup(plan, stdio, console, joined)
     setup.go = go
     try:
         for step in (
+            setup.join_namespaces,
             setup.mount_root,
             setup.join_cgroup,
             setup.mount_all,
@@ -98,7 +103,9 @@ def main(
         setup.step = "take the process's identity"
         spec = plan["process"]
         assert isinstance(spec, dict)
-        apply_process(spec)
+        if setup.reaper is not None:
+            setup.reaper.stay_first(spec["capabilities"], tty=console is not None)
+        apply_process(spec, report)
         setup.step = "execute"
         execute(spec)
     except BaseException as error:
@@ -111,7 +118,7 @@ def mount_files(plan: Plan) -> int:
     Args:
         plan: Of a whole plan ``rootfs``, ``mountpoint`` and ``mounts``.
     """
-    setup = _Setup(plan, [], None)
+    setup = _Setup(plan, [], None, {})
     setup.mount_root()
     setup.mount_all()
     return setup.root
@@ -127,15 +134,40 @@ def forget_volatile(rootfs: object) -> None:
 class _Setup:
     """The steps that build a container's surroundings, each named as errors name it."""
 
-    def __init__(self, plan: Plan, stdio: list[int], console: _socket.socket | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        stdio: list[int],
+        console: _socket.socket | None,
+        joined: dict[str, int],
+    ) -> None:
         self.plan = plan
         self.stdio = stdio
         self.console = console
+        self.joined = joined
+        self.shared: dict[str, int] = {}
+        self.reaper: ModuleType | None = None
         self.go = -1
         self.root = -1
         self.step = ""
 
+    def join_namespaces(self) -> None:
+        if self.joined:
+            from pycontainer.runtime._inside import namespaces
+
+            namespaces.join(self.joined)
+        if self.plan["reaper"]:
+            from pycontainer.runtime._inside import reaper  # nothing can be imported later
+
+            self.reaper = reaper
+
     def mount_root(self) -> None:
+        mounts = self.plan["mounts"]
+        assert isinstance(mounts, list)
+        for entry in mounts:
+            # While they still have to do with the host's: what it mounts there later shows up.
+            if entry.get("propagation") in (mount.MS_SHARED, mount.MS_SLAVE):
+                self.shared[entry["target"]] = self._source(entry)
         # Nothing mounted from here on may show up on the host.
         mount.mount("none", "/", None, mount.MS_REC | mount.MS_PRIVATE)
         rootfs, target = self.plan["rootfs"], str(self.plan["mountpoint"])
@@ -206,14 +238,35 @@ class _Setup:
             raise NotADirectoryError(errno.ENOTDIR, "must be a directory in the image", target)
 
     def _bind(self, entry: dict[str, object]) -> None:
-        source, target, attributes = entry["source"], entry["target"], entry["attributes"]
-        assert isinstance(source, str)
-        assert isinstance(attributes, int)
-        tree = mount.bind(source, recursive=bool(entry["recursive"]))
-        if attributes:
-            mount.set_attributes(tree, attributes, recursive=bool(entry["recursive"]))
+        target, recursive = str(entry["target"]), bool(entry["recursive"])
+        tree = self.shared.pop(target, -1)
+        if tree < 0:
+            tree = self._source(entry)
+        _shape(tree, entry)
         directory = stat.S_ISDIR(os.fstat(tree).st_mode)
-        self._attach(tree, str(target), directory=directory)
+        propagation = entry["propagation"]
+        assert isinstance(propagation, int)
+        if propagation:
+            mount.set_attributes(tree, 0, propagation=propagation, recursive=recursive)
+        self._attach(tree, target, directory=directory)
+
+    def _source(self, entry: dict[str, object]) -> int:
+        """Clone what a bind shows."""
+        source, subpath = str(entry["source"]), str(entry["subpath"])
+        recursive = bool(entry["recursive"])
+        if entry["owner"]:
+            from pycontainer.runtime._inside import namespaces
+
+            return namespaces.borrow_mount(source, entry["owner"])
+        if not subpath:
+            return mount.bind(source, recursive=recursive)
+        # By descriptor: what is in a volume belongs to containers, which may exchange it meanwhile.
+        top = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = open_in_root(top, subpath, os.O_PATH)
+        os.close(top)
+        tree = mount.bind("", recursive=recursive, directory=place)
+        os.close(place)
+        return tree
 
     def _mount_cgroups(self, entry: dict[str, object]) -> None:
         """Show the container its own control groups."""
@@ -319,6 +372,26 @@ class _Setup:
             process.set_hostname(name, domain)
 
 
+def _shape(tree: int, entry: dict[str, object]) -> None:
+    """Give a detached bind its owners and attributes."""
+    id_map, recursive = entry["id_map"], bool(entry["recursive"])
+    if id_map is not None:
+        assert isinstance(id_map, dict)
+        try:
+            mount.map_ids(tree, id_map["fd"], recursive=recursive)
+        except OSError as error:
+            raise OSError(
+                errno.EOPNOTSUPP, "its file system cannot map owners", str(entry["source"])
+            ) from error
+    own, all_below = entry["attributes"], entry["recursive_attributes"]
+    assert isinstance(own, int)
+    assert isinstance(all_below, int)
+    if own:
+        mount.set_attributes(tree, own)
+    if all_below:
+        mount.set_attributes(tree, all_below, recursive=True)
+
+
 def _make_node(place: int, name: str, device: dict[str, int]) -> None:
     number = os.makedev(device["major"], device["minor"])
     os.mknod(name, device["type"] | device["mode"], number, dir_fd=place)
@@ -330,113 +403,3 @@ def _make_node(place: int, name: str, device: dict[str, int]) -> None:
 def _strings(value: object) -> list[str]:
     assert isinstance(value, list)
     return value
-
-
-def apply_process(spec: Plan) -> None:
-    """Turn this process into the payload's: limits, filter, identity, directory, signals.
-
-    The order is forced: the bounding set needs CAP_SETPCAP and the filter CAP_SYS_ADMIN unless
-    no_new_privs is set, so both come before the change of identity takes them away.
-    """
-    _set_limits(spec)
-    cwd, filters, flags = str(spec["cwd"]), spec["seccomp"], spec["seccomp_flags"]
-    os.makedirs(cwd, exist_ok=True)
-    _label(spec)
-    capabilities = spec["capabilities"]
-    assert isinstance(capabilities, dict)
-    assert filters is None or isinstance(filters, bytes)
-    assert isinstance(flags, int)
-    capability.drop_bounding(capabilities["bounding"])
-    if filters and not spec["no_new_privileges"]:
-        seccomp.install_filter(filters, flags)
-    uid, gid, groups, umask = spec["uid"], spec["gid"], spec["groups"], spec["umask"]
-    assert isinstance(umask, int)
-    assert isinstance(uid, int)
-    assert isinstance(gid, int)
-    assert isinstance(groups, list)
-    if uid:
-        _own_streams(uid)
-    if spec["may_set_groups"]:
-        process.set_groups(groups)
-    process.set_keep_capabilities()
-    process.set_ids(uid, gid)
-    capability.set_capabilities(
-        capabilities["effective"], capabilities["permitted"], capabilities["inheritable"]
-    )
-    capability.raise_ambient(capabilities["ambient"])
-    if spec["no_new_privileges"]:
-        process.set_no_new_privileges()
-        if filters:
-            seccomp.install_filter(filters, flags)
-    os.chdir(cwd)
-    os.umask(umask)
-    _reset_signals()
-
-
-def _label(spec: Plan) -> None:
-    """Have the kernel's security modules confine what execve(2) starts."""
-    if spec["apparmor"]:
-        name = "apparmor/exec" if os.path.isdir("/proc/self/attr/apparmor") else "exec"
-        files.write_to(f"/proc/self/attr/{name}", str(spec["apparmor"]))
-    if spec["selinux"]:
-        files.write_to("/proc/self/attr/exec", str(spec["selinux"]))
-
-
-def _own_streams(uid: int) -> None:
-    """Give the pipes of the standard streams to the user, who else could not open /dev/stdout."""
-    for fd in range(3):
-        try:
-            if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                os.fchown(fd, uid, -1)
-        except OSError:  # another user's pipe, where this one may not change it
-            pass
-
-
-def _reset_signals() -> None:
-    """Neither what Python ignores nor what the host program ignored or blocked is the payload's."""
-    for number in range(1, _signal.NSIG):
-        try:
-            _signal.signal(number, _signal.SIG_DFL)
-        except (OSError, ValueError):  # SIGKILL, SIGSTOP, and those that libc keeps to itself
-            pass
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-
-
-def _set_limits(spec: Plan) -> None:
-    limits, score = spec["rlimits"], spec["oom_score_adj"]
-    assert isinstance(limits, list)
-    for kind, soft, hard in limits:
-        try:
-            resource.setrlimit(kind, (soft, hard))
-        except ValueError:  # raising the hard limit takes CAP_SYS_RESOURCE: go as far as it goes
-            most = resource.getrlimit(kind)[1]
-            resource.setrlimit(kind, (soft if 0 <= soft <= most else most, most))
-    if score is not None:
-        try:
-            files.write_to("/proc/self/oom_score_adj", str(score))
-        except PermissionError:
-            pass
-
-
-def execute(spec: Plan) -> NoReturn:
-    """execve(2) of the command, looked up in the container's PATH.
-
-    Raises:
-        OSError: It is not there (ENOENT) or cannot be executed.
-    """
-    args, env = spec["args"], spec["env"]
-    assert isinstance(args, list)
-    assert isinstance(env, dict)
-    process.close_on_exec_from(3)
-    command = args[0]
-    if "/" in command:
-        os.execve(command, args, env)  # noqa: S606
-    found: OSError = FileNotFoundError(errno.ENOENT, "not found in $PATH", command)
-    for directory in env.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":"):
-        try:
-            os.execve(f"{directory or '.'}/{command}", args, env)  # noqa: S606
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            found = error
-    raise found

@@ -146,6 +146,8 @@ class _Monitor:
             A pipe on which it tells why it failed, the socket on which its terminal comes, and the
             pipe by which it is let go on.
         """
+        joined = self._prepare_namespaces()
+        self.step = "clone the container"
         report_r, report_w = os.pipe()
         wait, go = os.pipe()
         console, console_inside = (
@@ -158,12 +160,27 @@ class _Monitor:
         self.pid, self.pidfd = process.clone3(namespaces, cgroup=group)
         if self.pid == 0:
             os.close(go)
-            init.main(self.plan, payload, report_w, wait, console_inside)
+            init.main(self.plan, payload, report_w, wait, console_inside, joined)
         os.close(report_w)
         os.close(wait)
+        for fd in joined.values():
+            os.close(fd)
         if console_inside is not None:
             console_inside.close()
         return report_r, console, go
+
+    def _prepare_namespaces(self) -> dict[str, int]:
+        """Open what the container joins, and make what its mounts need; few containers do."""
+        if not self.plan["joined"] and not self.plan["id_maps"]:
+            return {}
+        from pycontainer.runtime._inside import namespaces
+
+        self.step = "map the owners of a mount"
+        namespaces.make_id_maps(self.plan["id_maps"])
+        self.step = "join the namespaces of another container"
+        joined = namespaces.open_namespaces(self.plan["joined"])
+        namespaces.join_for_children(joined)
+        return joined
 
     def _lock(self) -> None:
         fd = os.open("lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -257,6 +274,8 @@ class _Monitor:
 
     def _ended(self, poll: select.poll) -> None:
         _, status = os.waitpid(self.pid, 0)
+        if not self.plan["own_pids"]:  # its end was not that of all the others
+            cgroup.kill(self.cgroup)
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             code = 128 - code

@@ -28,6 +28,10 @@ def main(request: dict[str, object], owner: _socket.socket, _fds: list[int], hos
     step = "enter a mount namespace"
     try:
         process.unshare(process.NAMESPACE_FLAGS["mount"])
+        if request["id_maps"]:
+            from pycontainer.runtime._inside import namespaces
+
+            namespaces.make_id_maps(request["id_maps"])
         step = "mount the files"
         root, namespace = _mount(request)
     except OSError as error:
