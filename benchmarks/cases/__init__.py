@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import containers, creation, extraction, growth, pulls, pushes
+from benchmarks.cases import builds, containers, creation, extraction, growth, pulls, pushes
 
 __all__: list[str] = []
 
 # In the order of the report.
-_ = (containers, pulls, extraction, creation, pushes, growth)
+_ = (containers, pulls, extraction, creation, pushes, builds, growth)

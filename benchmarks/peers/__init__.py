@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.peers.buildah import Buildah
 from benchmarks.peers.docker import Docker, dockerd
 from benchmarks.peers.images import archive, blob, compressed, layout, minbase
 from benchmarks.peers.podman import Podman
@@ -13,6 +14,7 @@ from benchmarks.peers.trees import count, extract_tar
 
 __all__ = [
     "BenchmarkError",
+    "Buildah",
     "Docker",
     "Podman",
     "RegistryPeer",

@@ -202,6 +202,8 @@ def _read_file(file: lzma.LZMAFile | bz2.BZ2File) -> Iterator[bytes]:
 
 
 def _write(store: Store, data: bytes) -> None:
+    if store.blobs.exists(Digest.of(data)):  # spares a wait for the disk
+        return
     with store.blobs.writer() as blob:
         blob.write(data)
         blob.commit()

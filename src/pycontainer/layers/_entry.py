@@ -81,7 +81,7 @@ class InFile(StoredContent):
     def __call__(self) -> Iterator[bytes]:
         """All bytes; what the writer gets too few of is noticed there."""
         at = 0
-        while piece := self.read(at, _PIECE):
+        while at < self.size and (piece := self.read(at, _PIECE)):
             at += len(piece)
             yield piece
 
