@@ -63,6 +63,26 @@ def test_what_was_not_synced_is_gone_after_the_machine_went_down(
         assert (path / "file").read_text() == "whole"
 
 
+def test_what_another_has_made_again_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path) as store:
+        add_layer(store)
+    reboot(monkeypatch)
+    remove = Store.remove_resource
+
+    def slow(store: Store, kind: str, key: str, **options: object) -> None:
+        monkeypatch.setattr(Store, "remove_resource", remove)
+        with Store.open(tmp_path) as faster:  # sees to it first
+            add_layer(faster, "made again")
+        remove(store, kind, key, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "remove_resource", slow)
+    with Store.open(tmp_path) as store:
+        assert store.has_resource(*LAYER)
+        assert (tmp_path / "layers/a/file").read_text() == "made again"
+
+
 def test_what_was_synced_survives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]
 ) -> None:

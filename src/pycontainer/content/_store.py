@@ -256,17 +256,27 @@ class Store:
             self._keep(connection, (kind, key))
             return True
 
-    def remove_resource(self, kind: str, key: str) -> None:
-        """Remove a thing at once, whoever needs it; one that is not there is removed."""
+    def remove_resource(
+        self, kind: str, key: str, *, when: Callable[[sqlite3.Connection], bool] | None = None
+    ) -> None:
+        """Remove a thing at once, whoever needs it; one that is not there is removed.
+
+        Args:
+            kind: What it is.
+            key: Which one.
+            when: Asked within the transaction; the thing stays if it says no.
+        """
         trash = self.directory("trash") / secrets.token_hex(12)
         with self.db.transaction() as connection:
             resource = self._graph.get(connection, (kind, key))
+            if when is not None and not when(connection):
+                return
+            _unsynced.forget(connection, (kind, key))
             if resource is None:
                 return
             if resource.path is not None:
                 self._discard(resource.path, trash)
             self._graph.remove(connection, (kind, key))
-            _unsynced.forget(connection, (kind, key))
         remove_tree(trash)
 
     @staticmethod

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pycontainer._linux.durable import boot_id, sync_file_system
@@ -65,12 +66,20 @@ def review(store: Store) -> None:
     for kind, key, boot, _ in noted:
         if boot != boot_id():
             _log.info("%s %s may be incomplete since the machine went down: removed", kind, key)
-            store.remove_resource(kind, key)
+            # Not if somebody who opened the store as well has made it again meanwhile.
+            store.remove_resource(kind, key, when=partial(_is_doubtful, (kind, key)))
     before = time.time() - _SETTLED_SECONDS
     if any(boot == boot_id() and since <= before for *_, boot, since in noted):
         threading.Thread(
             target=_settle_quietly, args=(store,), name="store-sync", daemon=True
         ).start()
+
+
+def _is_doubtful(node: Node, connection: sqlite3.Connection) -> bool:
+    row = connection.execute(
+        "SELECT boot FROM unsynced WHERE kind = ? AND key = ?", node
+    ).fetchone()
+    return row is not None and row[0] != boot_id()
 
 
 def settle(store: Store) -> None:
