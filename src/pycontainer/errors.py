@@ -375,6 +375,9 @@ class BuildStepFailed(BuildError):
         self.file = file
         self.line = line
 
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {super().__str__()}" if self.line else super().__str__()
+
 
 class DockerfileError(BuildError):
     """A Dockerfile cannot be read, or one of its instructions cannot be carried out.

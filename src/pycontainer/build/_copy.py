@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import re
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from attrs import define, field, frozen
 from typing_extensions import override
@@ -20,8 +21,9 @@ from pycontainer.build._destination import (
 )
 from pycontainer.build._entries import Fingerprint, Look, relocated, store_layer, tree_of
 from pycontainer.build._file_digests import FileDigests
-from pycontainer.build._files import FileSource, Selected, open_source
+from pycontainer.build._files import FileSource, Selected, normal_parts, open_source
 from pycontainer.build._graph import Layer, Result, State, Step, Task
+from pycontainer.build._ignore import IgnorePatterns
 from pycontainer.errors import BuildError
 
 if TYPE_CHECKING:
@@ -43,15 +45,25 @@ class Copy(Step):
         sources: Paths or patterns, seen from the root of what is copied from.
         destination: Where to, seen from the working directory.
         owner: ``user``, ``user:group`` or numbers; None for 0:0 or, of a stage or image, as it is there.
-        mode: Permissions; None for what they are.
+        mode: Permissions, or changes of them as ``chmod`` has them; None for what they are.
         origin: What is copied from, as the history names it; empty for the context.
+        link: Whether the layer is to depend on nothing that is in the image.
+        parents: Whether the directories above the sources are kept.
+        exclude: Patterns of what is left out of each source.
+        verb: The instruction, ``COPY`` or ``ADD``.
+        shown: What the history names as the sources instead of them.
     """
 
     sources: tuple[str, ...]
     destination: str
     owner: str | None = None
-    mode: int | None = None
+    mode: int | str | None = None
     origin: str = ""
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    verb: Literal["COPY", "ADD"] = "COPY"
+    shown: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -59,18 +71,20 @@ class Copy(Step):
         flags = {
             "from": self.origin,
             "chown": self.owner or "",
-            "chmod": "" if self.mode is None else f"{self.mode:o}",
+            "chmod": f"{self.mode:o}" if isinstance(self.mode, int) else self.mode or "",
         }
-        words = ["COPY", *(f"--{name}={value}" for name, value in flags.items() if value)]
-        paths = (*self.sources, self.destination)
+        words = [self.verb, *(f"--{name}={value}" for name, value in flags.items() if value)]
+        words += [f"--{name}" for name in ("link", "parents") if getattr(self, name)]
+        words += [f"--exclude={pattern}" for pattern in self.exclude]
+        paths = (*(self.shown or self.sources), self.destination)
         if any(character.isspace() for path in paths for character in path):
             return " ".join([*words, json.dumps(paths)])
         return " ".join([*words, *paths])
 
     @property
     def into_directory(self) -> bool:
-        """Whether the destination is written as a directory."""
-        return self.destination.endswith("/") or posixpath.basename(self.destination) in (".", "..")
+        """Whether the destination is written as a directory, or has to be one."""
+        return self.parents or self.destination.endswith("/") or posixpath.basename(self.destination) in (".", "..")
 
     @override
     def task(self, base: State, others: Sequence[Result], work: Work) -> Task:
@@ -81,6 +95,19 @@ class Copy(Step):
         return base.after(work.history(self.title), layer=layer)
 
 
+@frozen
+class _Chosen:
+    """A source that was found, and where it goes: seen from the destination if that is a directory.
+
+    Attributes:
+        selected: What was found.
+        place: Empty for a directory whose content is copied.
+    """
+
+    selected: Selected
+    place: str
+
+
 @define(eq=False)
 class _CopyTask(Task):
     """One copy: first what is selected and what is in it, then where it goes."""
@@ -89,7 +116,7 @@ class _CopyTask(Task):
     _base: State
     _origin: Result
     _work: Work
-    _selected: list[Selected] = field(factory=list, init=False)
+    _chosen: list[_Chosen] = field(factory=list, init=False)
     _content: Digest | None = field(default=None, init=False)
 
     @property
@@ -100,21 +127,30 @@ class _CopyTask(Task):
     def _place(self) -> str:
         return absolute(self._step.destination, self._base.config.config)
 
+    @property
+    def _below(self) -> State:
+        """The image that the layer depends on: where it is linked, on none."""
+        return State() if self._step.link else self._base
+
     @override
     def cache_keys(self) -> Iterator[object]:
         step = self._step
-        how = [step.into_directory, step.owner, step.mode, self._keeps_owners]
-        to = [self._base.chain_id, self._place, *how]
+        how: list[object] = [step.into_directory, step.owner, step.mode, self._keeps_owners]
+        if step.link or step.parents:
+            how.append([step.link, step.parents])
+        names = step.owner is not None and not re.fullmatch(r"\d+(:\d+)?", step.owner)
+        base = self._base if names else self._below
+        to = [base.chain_id, self._place, *how]
         if isinstance(self._origin, State):  # spares looking at its files
-            yield ["by layers", *to, self._origin.chain_id, step.sources]
+            yield ["by layers", *to, self._origin.chain_id, step.sources, step.exclude]
         files = open_source(self._origin, self._work, step.origin)
         known = FileDigests(self._work.store)
         fingerprint = Fingerprint(known)
         try:
             self._select(files)
-            for selected in self._selected:
-                fingerprint.begin("" if selected.node.is_dir else selected.name)
-                fingerprint.take(self._entries(files, selected))
+            for chosen, entries in self._entries(files):
+                fingerprint.begin(chosen.place)
+                fingerprint.take(entries)
         except OSError as error:
             raise BuildError(
                 f"{step.title}: cannot read {error.filename!r} in {files.label}: {error.strerror}"
@@ -125,10 +161,10 @@ class _CopyTask(Task):
 
     @override
     def execute(self) -> Layer | None:
-        tree = tree_of(self._base, self._work)
+        tree = tree_of(self._below, self._work)
         owner = None if self._keeps_owners else (0, 0)
         if self._step.owner is not None:
-            owner = lookup_owner(self._step.owner, tree)
+            owner = lookup_owner(self._step.owner, tree_of(self._base, self._work))
         directory, targets = self._arrange(tree)
         fingerprint = Fingerprint()
         copied = refuse_conflicts(tree, self._copied(targets, owner, fingerprint))
@@ -148,47 +184,76 @@ class _CopyTask(Task):
 
     def _select(self, files: FileSource) -> None:
         step = self._step
-        self._selected = [found for source in step.sources for found in files.select(source)]
-        if len(self._selected) > 1 and not step.into_directory:
+        self._chosen = [
+            _Chosen(found, self._place_of(source, found))
+            for source in step.sources
+            for found in files.select(source)
+        ]
+        if len(self._chosen) > 1 and not step.into_directory:
             raise BuildError(
-                f"{step.title}: {len(self._selected)} files or directories cannot all become "
+                f"{step.title}: {len(self._chosen)} files or directories cannot all become "
                 f"{step.destination}",
                 remedy=f"write the destination as {step.destination}/",
             )
 
-    def _entries(self, files: FileSource, selected: Selected) -> Iterator[Entry]:
-        """What is copied of one source, seen from there; of a directory only what is in it."""
+    def _place_of(self, source: str, found: Selected) -> str:
+        if not self._step.parents:
+            return "" if found.node.is_dir else found.name
+        pivot, _, _ = source.partition("/./") if "/./" in source else ("", "", "")
+        return "/".join(found.path.split("/")[len(normal_parts(pivot)) :])
+
+    def _entries(self, files: FileSource) -> Iterator[tuple[_Chosen, Iterator[Entry]]]:
+        """What is copied of each source, seen from its place; of a directory only what is in it."""
         owner = None if self._keeps_owners else (0, 0)
         look = Look(owner, self._step.mode, self._work.epoch)
-        entries = look.give(files.entries(selected))
-        return islice(entries, 1, None) if selected.node.is_dir else entries
+        exclude = IgnorePatterns(self._step.exclude)
+        seen: set[str] = set()
+        for chosen in self._chosen:
+            found = files.entries(chosen.selected, exclude)
+            if self._step.parents:
+                above = self._above(files, chosen, seen)
+                found = chain(above, relocated(found, os.fsencode(chosen.place)))
+            elif chosen.selected.node.is_dir:
+                found = islice(found, 1, None)
+            yield chosen, look.give(found)
 
-    def _arrange(self, tree: TreeView) -> tuple[str, list[tuple[Selected, str]]]:
+    def _above(self, files: FileSource, chosen: _Chosen, seen: set[str]) -> Iterator[Entry]:
+        """The directories above a source that are kept and were not there yet."""
+        parts = chosen.place.split("/")
+        lead = chosen.selected.path.removesuffix(chosen.place)
+        for count in range(1, len(parts)):
+            place = "/".join(parts[:count])
+            if place not in seen:
+                seen.add(place)
+                entry = files.status(lead + place)
+                entry.path = os.fsencode(place)
+                yield entry
+
+    def _arrange(self, tree: TreeView) -> tuple[str, list[str]]:
         """The directory that has to be there, and the place of each source."""
         place = resolve(tree, self._place)
         node = tree.lookup(place, follow=False)
         into = self._step.into_directory or (node is not None and node.is_dir)
-        holds_directory = any(selected.node.is_dir for selected in self._selected)
+        holds_directory = any(chosen.selected.node.is_dir for chosen in self._chosen)
         if node is not None and not node.is_dir and (into or holds_directory):
             raise BuildError(f"{self._step.title}: in the image {place} is not a directory")
-        targets = [
-            (each, posixpath.join(place, each.name) if into and not each.node.is_dir else place)
-            for each in self._selected
-        ]
+        if self._step.parents:
+            return place, [place] * len(self._chosen)
+        targets = [posixpath.join(place, each.place) if into else place for each in self._chosen]
         return (place if into or holds_directory else posixpath.dirname(place)), targets
 
     def _copied(
         self,
-        targets: Iterable[tuple[Selected, str]],
+        targets: Iterable[str],
         owner: tuple[int, int] | None,
         fingerprint: Fingerprint,
     ) -> Iterator[Entry]:
         """All that is copied, in its place and with its owner."""
         files = open_source(self._origin, self._work, self._step.origin)
-        for selected, target in targets:
-            fingerprint.begin("" if selected.node.is_dir else selected.name)
-            entries = fingerprint.of(self._entries(files, selected))
-            for entry in relocated(entries, os.fsencode(target.lstrip("/"))):
+        for (chosen, found), target in zip(self._entries(files), targets, strict=True):
+            fingerprint.begin(chosen.place)
+            entries = fingerprint.of(found)
+            for entry in relocated(entries, os.fsencode(target.strip("/"))):
                 if owner is not None:
                     entry.uid, entry.gid = owner
                 yield entry

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from pycontainer.build._graph import Layer, State
+from pycontainer.build._modes import change_mode
 from pycontainer.layers import Entry, Kind, StoredContent, pack
 from pycontainer.oci import Digest
 from pycontainer.snapshots import TreeView, ensure_layer
@@ -30,12 +31,12 @@ class Look:
 
     Attributes:
         owner: User and group id; None to keep each file's own.
-        mode: Permissions of all but symlinks; None to keep each file's own.
+        mode: Permissions of all but symlinks, or changes of them; None to keep each file's own.
         epoch: The time of all, seconds since 1970.
     """
 
     owner: tuple[int, int] | None
-    mode: int | None
+    mode: int | str | None
     epoch: int
 
     def give(self, entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -44,9 +45,14 @@ class Look:
             if self.owner is not None:
                 entry.uid, entry.gid = self.owner
             if self.mode is not None and entry.kind is not Kind.SYMLINK:
-                entry.mode = self.mode
+                entry.mode = self._changed(entry, self.mode)
             entry.mtime_ns = self.epoch * _SECOND
             yield entry
+
+    def _changed(self, entry: Entry, mode: int | str) -> int:
+        if isinstance(mode, int):
+            return mode
+        return change_mode(mode, entry.mode, is_directory=entry.kind is Kind.DIRECTORY)
 
 
 class Fingerprint:

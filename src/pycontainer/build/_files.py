@@ -14,6 +14,7 @@ from pycontainer.build._entries import tree_of
 from pycontainer.build._flatten import entries_below
 from pycontainer.build._glob import PatternError, compile_name, literal
 from pycontainer.build._graph import Directory
+from pycontainer.build._ignore import IgnorePatterns
 from pycontainer.errors import BuildError
 from pycontainer.layers import Entry, Kind, read_entry, walk_tree
 from pycontainer.snapshots import TreeView
@@ -26,15 +27,22 @@ if TYPE_CHECKING:
     from pycontainer.build._work import Work
     from pycontainer.snapshots import Node
 
-__all__ = ["FileSource", "Selected", "open_source"]
+__all__ = ["FileSource", "Selected", "normal_parts", "open_source"]
 
 
 @frozen
 class Selected:
-    """What a pattern names: the last part of its path, and the file or directory found there."""
+    """What a pattern names.
+
+    Attributes:
+        name: The last part of its path.
+        node: The file or directory found there.
+        path: The whole path, as it was found: symlinks in it are not followed.
+    """
 
     name: str
     node: Node
+    path: str = ""
 
 
 class FileSource(ABC):
@@ -43,11 +51,23 @@ class FileSource(ABC):
     Args:
         tree: Its files.
         label: What errors call it.
+        hidden: What is not to be seen of it.
     """
 
-    def __init__(self, tree: TreeView, label: str) -> None:
+    def __init__(self, tree: TreeView, label: str, hidden: IgnorePatterns | None = None) -> None:
         self._tree = tree
+        self._hidden = hidden or IgnorePatterns()
         self.label = label
+
+    def status(self, path: str) -> Entry:
+        """The directory at a path, as an entry with that path."""
+        node = self._tree.lookup(path)
+        assert node is not None, f"{path} was selected"
+        return self.look(read_entry(node.host_path, os.fsencode(path)))
+
+    def look(self, entry: Entry) -> Entry:
+        """An entry without what is this machine's affair."""
+        return entry
 
     def select(self, pattern: str) -> list[Selected]:
         """What a path names, seen from the root; parts of it may be patterns.
@@ -65,37 +85,65 @@ class FileSource(ABC):
                 raise BuildError(f"copy {pattern!r}: not a pattern: {error}") from error
         selected = []
         for path in paths:
-            if self._tree.lookup(path, follow=False) is None:
+            if self._tree.lookup(path, follow=False) is None or self._is_hidden(path):
                 continue
             node = self._tree.lookup(path)
-            if node is None:
+            if node is None or self._is_hidden(node.path):
                 raise self._dangling(pattern, path)
-            selected.append(Selected(path.rpartition("/")[2], node))
+            selected.append(Selected(path.rpartition("/")[2], node, path.lstrip("/")))
             if stat.S_ISSOCK(node.status.st_mode):
                 raise BuildError(f"copy {pattern!r}: {path.lstrip('/')} is a socket")
         if not selected:
             raise self._missing(pattern)
         return selected
 
-    @abstractmethod
-    def entries(self, selected: Selected) -> Iterator[Entry]:
+    def entries(self, selected: Selected, exclude: IgnorePatterns) -> Iterator[Entry]:
         """A file, under the empty path, or a directory with what is below it.
 
         A file's content can be read until the next entry is asked for.
+
+        Args:
+            selected: The file or directory.
+            exclude: What is left out; seen from a directory, or by a file's name.
         """
+        top = selected.node.path.strip("/")
+        if not selected.node.is_dir:
+            if not exclude.ignores(selected.name):
+                yield self.one(selected.node, b"")
+            return
+        lead = f"{top}/" if top else ""
+        found = self.below(selected.node, _Left(self._hidden, lead), _Left(exclude, ""))
+        yield next(found)
+        seen = ((lead + os.fsdecode(entry.path), entry) for entry in found)
+        kept = self._hidden.keep(seen) if self._hidden.patterns else (entry for _, entry in seen)
+        if exclude.patterns:
+            kept = exclude.keep((os.fsdecode(entry.path), entry) for entry in kept)
+        yield from kept
+
+    @abstractmethod
+    def one(self, node: Node, path: bytes) -> Entry:
+        """A file as an entry."""
+
+    @abstractmethod
+    def below(self, node: Node, *left: _Left) -> Iterator[Entry]:
+        """A directory and what is in it but for what is left out for good."""
+
+    def _is_hidden(self, path: str) -> bool:
+        path = path.strip("/")
+        if not path or not self._hidden.ignores(path):
+            return False
+        if not self._hidden.takes_back:
+            return True
+        nodes = self._tree.walk(path) if self._tree.lookup(path) is not None else ()
+        return all(self._hidden.ignores(node.path.strip("/")) for node in nodes)
 
     def _parts(self, pattern: str) -> list[str]:
-        parts: list[str] = []
-        for part in pattern.split("/"):
-            if part == "..":
-                if not parts:
-                    raise BuildError(
-                        f"copy {pattern!r}: the path leads out of {self.label}",
-                        remedy="choose a context that holds all the files to copy",
-                    )
-                parts.pop()
-            elif part not in ("", "."):
-                parts.append(part)
+        parts = normal_parts(pattern)
+        if parts[:1] == [".."]:
+            raise BuildError(
+                f"copy {pattern!r}: the path leads out of {self.label}",
+                remedy="choose a context that holds all the files to copy",
+            )
         return parts
 
     def _match(self, path: str, part: str) -> Iterator[str]:
@@ -103,13 +151,24 @@ class FileSource(ABC):
         if name is not None:
             yield f"{path}/{name}"
             return
-        names = compile_name(part)
         node = self._tree.lookup(path)
-        if node is not None and node.is_dir:
-            for child in self._tree.iterdir(node.path):
-                child_name = child.path.rpartition("/")[2]
-                if names.fullmatch(child_name):
-                    yield f"{path}/{child_name}"
+        if node is None or not node.is_dir:
+            return
+        if part == "**":
+            yield from self._all_below(path, node)
+            return
+        names = compile_name(part)
+        for child in self._tree.iterdir(node.path):
+            child_name = child.path.rpartition("/")[2]
+            if names.fullmatch(child_name):
+                yield f"{path}/{child_name}"
+
+    def _all_below(self, path: str, node: Node) -> Iterator[str]:
+        """A directory and those in it, at any depth."""
+        top = node.path.rstrip("/")
+        for each in self._tree.walk(node.path):
+            if each.is_dir:
+                yield path + each.path.removeprefix(top).rstrip("/")
 
     def _missing(self, pattern: str) -> BuildError:
         return BuildError(f"copy {pattern!r}: there is no such file in {self.label}")
@@ -122,37 +181,76 @@ class FileSource(ABC):
         )
 
 
+def normal_parts(path: str) -> list[str]:
+    """The parts of a path without ``.`` and ``..``; of the latter those that lead out of the root stay."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return parts
+
+
 class _Context(FileSource):
     """A directory of this machine: owners and attributes are this machine's affair and stay here."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(TreeView([directory]), f"the context {directory}")
+    def __init__(self, directory: Path, ignore: tuple[str, ...]) -> None:
+        label = f"the context {directory}"
+        if ignore:
+            label += ", or .dockerignore leaves it out"
+        super().__init__(TreeView([directory]), label, IgnorePatterns(ignore))
 
     @override
-    def entries(self, selected: Selected) -> Iterator[Entry]:
-        host_path = selected.node.host_path
-        if not selected.node.is_dir:
-            yield _plain(read_entry(host_path, b""))
-            return
-        for entry in walk_tree(host_path):
+    def look(self, entry: Entry) -> Entry:
+        entry.uid = entry.gid = 0
+        entry.xattrs = {}
+        return entry
+
+    @override
+    def one(self, node: Node, path: bytes) -> Entry:
+        return self.look(read_entry(node.host_path, path))
+
+    @override
+    def below(self, node: Node, *left: _Left) -> Iterator[Entry]:
+        host_path = node.host_path
+        for entry in walk_tree(host_path, exclude=_Pruned(left)):
             if entry.kind is Kind.HARD_LINK:
                 # Whether two names share an inode depends on how the files got here: no link is one.
                 entry = read_entry(host_path / os.fsdecode(entry.path), entry.path)
-            yield _plain(entry)
-
-
-def _plain(entry: Entry) -> Entry:
-    entry.uid = entry.gid = 0
-    entry.xattrs = {}
-    return entry
+            yield self.look(entry)
 
 
 class _Stage(FileSource):
     """The files of an image or another stage, with their owners and attributes."""
 
     @override
-    def entries(self, selected: Selected) -> Iterator[Entry]:
-        return entries_below(self._tree, selected.node.path)
+    def one(self, node: Node, path: bytes) -> Entry:
+        return next(entries_below(self._tree, node.path))
+
+    @override
+    def below(self, node: Node, *left: _Left) -> Iterator[Entry]:
+        return entries_below(self._tree, node.path, leave=_Pruned(left))
+
+
+@frozen
+class _Left:
+    """Patterns that leave things out, and what comes before the paths of a walk for them."""
+
+    patterns: IgnorePatterns
+    lead: str
+
+
+@frozen
+class _Pruned:
+    """The paths of a walk that need not be entered."""
+
+    left: tuple[_Left, ...]
+
+    def __contains__(self, path: object) -> bool:
+        assert isinstance(path, bytes)
+        name = os.fsdecode(path)
+        return bool(name) and any(each.patterns.prunes(each.lead + name) for each in self.left)
 
 
 def open_source(result: Result, work: Work, origin: str) -> FileSource:
@@ -164,5 +262,5 @@ def open_source(result: Result, work: Work, origin: str) -> FileSource:
         origin: What a stage or image is called.
     """
     if isinstance(result, Directory):
-        return _Context(result.path)
+        return _Context(result.path, result.ignore)
     return _Stage(tree_of(result, work), f"--from={origin}")

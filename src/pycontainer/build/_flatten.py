@@ -10,7 +10,7 @@ from pycontainer.build._entries import store_layer, tree_of
 from pycontainer.layers import Entry, Kind, Ownership, read_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from pycontainer.build._graph import State
     from pycontainer.build._work import Work
@@ -38,13 +38,20 @@ class _Reader:
         return entry
 
 
-def entries_below(tree: TreeView, top: str) -> Iterator[Entry]:
-    """What is at a path and below it, as entries seen from there; sockets are left out."""
+def entries_below(tree: TreeView, top: str, *, leave: Container[bytes] = ()) -> Iterator[Entry]:
+    """What is at a path and below it, as entries seen from there; sockets are left out.
+
+    Args:
+        tree: The files.
+        top: The path.
+        leave: Paths, seen from there, that are left out.
+    """
     reader = _Reader()
     lead = top.rstrip("/") + "/"
     for node in tree.walk(top):
-        if not stat.S_ISSOCK(node.status.st_mode):
-            yield reader.entry(node, os.fsencode(node.path[len(lead) :]))
+        path = os.fsencode(node.path[len(lead) :])
+        if path not in leave and not stat.S_ISSOCK(node.status.st_mode):
+            yield reader.entry(node, path)
 
 
 def changed_entries(before: TreeView, after: TreeView) -> Iterator[Entry]:

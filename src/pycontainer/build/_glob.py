@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["PatternError", "compile_name", "literal"]
+__all__ = ["PatternError", "Scanner", "class_of", "compile_name", "literal"]
 
 _SPECIAL = re.compile(r"[*?\[\\]")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -25,7 +25,7 @@ def compile_name(pattern: str) -> re.Pattern[str]:
     Raises:
         PatternError: A class is empty or open, a range has no end, or a backslash stands last.
     """
-    scanner = _Scanner(pattern)
+    scanner = Scanner(pattern)
     parts: list[str] = []
     while scanner.more:
         character = scanner.take()
@@ -34,7 +34,7 @@ def compile_name(pattern: str) -> re.Pattern[str]:
         elif character == "?":
             parts.append(".")
         elif character == "[":
-            parts.append(_class(scanner))
+            parts.append(class_of(scanner))
         elif character == "\\":
             parts.append(re.escape(scanner.take()))
         else:
@@ -49,7 +49,12 @@ def literal(pattern: str) -> str | None:
     return _ESCAPED.sub(r"\1", pattern)
 
 
-def _class(scanner: _Scanner) -> str:
+def class_of(scanner: Scanner) -> str:
+    """The expression of a class whose ``[`` has been taken.
+
+    Raises:
+        PatternError: It is empty or open, or a range in it has no end.
+    """
     negated = scanner.skip("^")
     ranges: list[str] = []
     while not ranges or not scanner.skip("]"):
@@ -66,29 +71,38 @@ def _class(scanner: _Scanner) -> str:
     return f"[{'^' if negated else ''}{inside}]"
 
 
-def _class_character(scanner: _Scanner) -> str:
+def _class_character(scanner: Scanner) -> str:
     character = scanner.take()
     if character in "-]":
         raise PatternError(f"{character!r} stands where a character of a class belongs")
     return scanner.take() if character == "\\" else character
 
 
-class _Scanner:
+class Scanner:
+    """Takes a pattern character by character."""
+
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._at = 0
 
     @property
     def more(self) -> bool:
+        """Whether something is left."""
         return self._at < len(self._pattern)
 
     def take(self) -> str:
+        """The next character.
+
+        Raises:
+            PatternError: There is none.
+        """
         if not self.more:
             raise PatternError(f"{self._pattern!r} ends too early")
         self._at += 1
         return self._pattern[self._at - 1]
 
     def skip(self, character: str) -> bool:
+        """Take the next character if it is this one."""
         found = self._pattern.startswith(character, self._at)
         self._at += found
         return found

@@ -1,6 +1,6 @@
 """The build graph: what is to be done, as values.
 
-A `Vertex` is an operation with the vertices it needs. Vertices are made by frontends (`Builder`, later a
+A `Vertex` is an operation with the vertices it needs. Vertices are made by frontends (`Builder`, a
 Dockerfile) and solved by `pycontainer.build._solver`, which knows `Source` and `Step` and nothing of
 what the operations do: a new one is a new subclass.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pycontainer.build._work import Work
+    from pycontainer.build.dockerfile._location import Location
 
 __all__ = [
     "Directory",
@@ -98,9 +99,15 @@ class State:
 
 @frozen
 class Directory:
-    """A directory of this machine, from which files are copied."""
+    """A directory of this machine, from which files are copied.
+
+    Attributes:
+        path: Where it is.
+        ignore: Patterns of what nobody sees of it, as those of a ``.dockerignore``.
+    """
 
     path: Path
+    ignore: tuple[str, ...] = ()
 
 
 Result = State | Directory
@@ -185,11 +192,13 @@ class Vertex:
     Attributes:
         operation: What to do.
         inputs: The vertices it needs; of a `Step`, the first one is what it continues.
+        location: Where a Dockerfile says so; makes no difference to what the vertex is.
         digest: Names the vertex; covers its operation and all that it needs.
     """
 
     operation: Source | Step
     inputs: tuple[Vertex, ...] = field(default=(), repr=False)
+    location: Location | None = field(default=None, repr=False, kw_only=True)
     digest: Digest = field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -121,8 +121,11 @@ class Solver:
             layer = None if task is None else self._layer(vertex, task)
             return operation.apply(base, layer, work)
         except BaseException as failure:
-            error = str(failure) or type(failure).__name__
-            raise
+            located = failure if vertex.location is None else vertex.location.located(failure)
+            error = str(located) or type(located).__name__
+            if located is failure:
+                raise
+            raise located from failure
         finally:
             seconds = time.monotonic() - started
             self._tell(VertexFinished(*self._named(vertex), seconds, error))

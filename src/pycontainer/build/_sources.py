@@ -194,9 +194,11 @@ class LocalSource(Source):
 
     Attributes:
         path: The directory; None for the context that the build is given.
+        ignore: Patterns of what is not to be seen of it.
     """
 
     path: Path | None = None
+    ignore: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -212,4 +214,4 @@ class LocalSource(Source):
         path = work.context if self.path is None else self.path
         if not path.is_dir():
             raise BuildError(f"the context {path} is not a directory")
-        return Directory(path.resolve())
+        return Directory(path.resolve(), self.ignore)

@@ -29,7 +29,7 @@ from pycontainer.layers._ownership import LINKS, META, OVERLAY, STASH, Meta, Own
 from pycontainer.layers._whiteouts import OPAQUE, PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["read_entry", "walk_diff", "walk_tree"]
@@ -50,7 +50,7 @@ def walk_tree(
     prefix: bytes = b"",
     ownership: Ownership | None = None,
     clamp: float | None = None,
-    exclude: Collection[bytes] = (),
+    exclude: Container[bytes] = (),
 ) -> Iterator[Entry]:
     """Read a directory as entries: itself first, then what is below, in the order of the names' bytes.
 
@@ -76,7 +76,7 @@ def walk_diff(
     userxattr: bool | None = None,
     ownership: Ownership | None = None,
     clamp: float | None = None,
-    exclude: Collection[bytes] = (),
+    exclude: Container[bytes] = (),
 ) -> Iterator[Entry]:
     """Read the upper directory of an overlay as a layer: its whiteouts become the image-spec's.
 
@@ -151,12 +151,12 @@ class _Walk:
         root: Path,
         ownership: Ownership | None,
         clamp: float | None,
-        exclude: Collection[bytes],
+        exclude: Container[bytes],
     ) -> None:
         self._root = root
         self._as_user = (ownership or Ownership.current()) is Ownership.USER
         self._clamp = None if clamp is None else round(clamp * _SECOND)
-        self._exclude = frozenset(exclude)
+        self._exclude = frozenset(exclude) if isinstance(exclude, tuple | list) else exclude
         self._names: dict[tuple[int, int], bytes] = {}
 
     def run(self, prefix: bytes) -> Iterator[Entry]:
@@ -309,7 +309,7 @@ class _DiffWalk(_Walk):
         root: Path,
         ownership: Ownership | None,
         clamp: float | None,
-        exclude: Collection[bytes],
+        exclude: Container[bytes],
         userxattr: bool | None,
     ) -> None:
         super().__init__(root, ownership, clamp, exclude)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from pycontainer.errors import DockerfileError
+from pycontainer.errors import BuildError, BuildStepFailed, DockerfileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,6 +56,15 @@ class Location:
         return DockerfileError(
             what, file=self.file, line=line, source=source, column=column, remedy=remedy
         )
+
+    def located(self, error: BaseException) -> BaseException:
+        """The error of a step that stands here, with the place in it; others as they are."""
+        if isinstance(error, BuildStepFailed):
+            error.file, error.line = self.file, self.first
+            return error
+        if type(error) is BuildError:
+            return self.error(error.message, remedy=error.remedy)
+        return error
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
