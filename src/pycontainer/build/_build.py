@@ -49,6 +49,10 @@ class BuildOptions:
     source_date_epoch: int | None = None
     progress: Progress | None = None
     timeout: float | None = None
+    secrets: Mapping[str, bytes | Path] = field(factory=dict, repr=False)
+    ssh: Mapping[str, Path] = field(factory=dict, repr=False)
+    proxies: Mapping[str, str] = field(factory=dict, repr=False)
+    insecure: bool = False
 
     @property
     def epoch(self) -> int:
@@ -135,26 +139,32 @@ def solve(
         platform: What for; None for this machine.
         cancellation: Told, and heard, when the build ends early.
     """
-    work = Work(
-        store=store,
-        epoch=options.epoch,
-        context=options.context,
-        platform=platform,
-        compression=Compression(options.compression),
-        level=options.level,
-        cancellation=cancellation or Cancellation(),
-    )
-    solver = Solver(
-        work,
-        BuildCache(store),
-        progress=options.progress,
-        use_cache=options.use_cache,
-        imports=imports,
-    )
-    state = solver.solve(target, timeout=options.timeout)
-    assert isinstance(state, State), f"{target.title} gives no image"
-    if options.squash:
-        state = squash(_base(target, solver), state, work)
+    with store.temporary("build") as scratch:
+        work = Work(
+            store=store,
+            epoch=options.epoch,
+            context=options.context,
+            platform=platform,
+            compression=Compression(options.compression),
+            level=options.level,
+            cancellation=cancellation or Cancellation(),
+            scratch=scratch,
+            secrets=options.secrets,
+            ssh=options.ssh,
+            proxies=options.proxies,
+            insecure=options.insecure,
+        )
+        solver = Solver(
+            work,
+            BuildCache(store),
+            progress=options.progress,
+            use_cache=options.use_cache,
+            imports=imports,
+        )
+        state = solver.solve(target, timeout=options.timeout)
+        assert isinstance(state, State), f"{target.title} gives no image"
+        if options.squash:
+            state = squash(_base(target, solver), state, work)
     return Solved(state, solver.results, solver.records)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from pycontainer.build._build import BuildOptions, build
 from pycontainer.build._configure import (
@@ -23,9 +23,12 @@ from pycontainer.build._configure import (
 from pycontainer.build._copy import Copy
 from pycontainer.build._graph import Step, Vertex
 from pycontainer.build._platforms import Attestations, build_index
+from pycontainer.build._ports import each_port
 from pycontainer.build._run import Run
 from pycontainer.build._sources import ImageSource, LocalSource, ScratchSource, StoredImageSource
 from pycontainer.build._workdir import Workdir
+from pycontainer.build.dockerfile._ignore_file import read_ignore
+from pycontainer.build.dockerfile._scope import PROXIES
 from pycontainer.content import Store
 from pycontainer.images import Image, ImageIndex
 from pycontainer.oci import Platform, Reference
@@ -36,12 +39,34 @@ if TYPE_CHECKING:
     from pycontainer.build._cache_places import CachePlace, InlineCache
     from pycontainer.build._events import Progress
     from pycontainer.build._outputs import Output
+    from pycontainer.build.dockerfile import Dockerfile
 
 __all__ = ["Builder"]
 
 T = TypeVar("T")
+Secret = str | bytes | Path
+"""A secret: itself, or the path of a file that holds it."""
 Command = Sequence[str] | str
 """Words to execute, or a text for the image's shell."""
+
+
+@frozen(kw_only=True, repr=False)
+class Given:
+    """What a Builder knows for its builds and what makes no difference to what it is.
+
+    Attributes:
+        store: Where to build.
+        secrets: By id.
+        ssh: Sockets of agents, by id.
+        proxies: Variables for commands.
+        insecure: Whether commands may ask for all rights.
+    """
+
+    store: Store | None = None
+    secrets: Mapping[str, bytes | Path] = field(factory=dict)
+    ssh: Mapping[str, Path] = field(factory=dict)
+    proxies: Mapping[str, str] = field(factory=dict)
+    insecure: bool = False
 
 
 @frozen(init=False, repr=False)
@@ -65,6 +90,7 @@ class Builder:
     """What the stage gives so far: a vertex of the build graph."""
     _first: Vertex
     _context: Path | None
+    _given: Given = field(factory=Given, eq=False)
 
     def __init__(
         self,
@@ -75,6 +101,8 @@ class Builder:
     ) -> None:
         first = _begin(base, platform)
         self.__attrs_init__(first, first, _path(context))
+        if isinstance(base, Builder):
+            object.__setattr__(self, "_given", base._given)  # noqa: SLF001  (of its own kind)
 
     @classmethod
     def scratch(
@@ -94,10 +122,81 @@ class Builder:
         builder.__attrs_init__(first, first, _path(context))
         return builder
 
+    @classmethod
+    def from_dockerfile(
+        cls,
+        dockerfile: str | os.PathLike[str] | Dockerfile | None = None,
+        *,
+        context: str | os.PathLike[str] = ".",
+        target: str | None = None,
+        args: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, str | os.PathLike[str]] | None = None,
+        contexts: Mapping[str, str | os.PathLike[str] | Image | Builder] | None = None,
+        platform: str | Platform | None = None,
+        insecure: bool = False,
+        store: Store | None = None,
+    ) -> Builder:
+        """The wanted stage of a Dockerfile, to be built or gone on from.
+
+        Base images of the stages that are needed are pulled now if the store has none, because their
+        environments decide what instructions mean. All else happens in `build`.
+
+        What ``<Dockerfile>.dockerignore``, or else ``.dockerignore`` in the context, names is left out
+        of the context.
+
+        Args:
+            dockerfile: The file, or the Dockerfile itself; None for ``Dockerfile`` in the context.
+            context: The directory that COPY and ADD take files from.
+            target: Name or number of the wanted stage; None for the last.
+            args: Build arguments. Those for proxies (``HTTP_PROXY`` and the like) need no ARG, and
+                neither the image nor the cache depends on them.
+            secrets: What ``RUN --mount=type=secret`` shows, by id: bytes, a text, or a file's path.
+                Secrets get into no layer, cache key, history or event.
+            ssh: Sockets of SSH agents for ``RUN --mount=type=ssh``, by id: most often
+                ``{"default": os.environ["SSH_AUTH_SOCK"]}``.
+            contexts: Further contexts that FROM and ``--from`` can name: directories, images, stages,
+                or names of images as ``docker-image://name``. They go before stages and images of the
+                same name.
+            platform: For which platform to build; None for this machine's.
+            insecure: Whether ``RUN --security=insecure`` is allowed.
+            store: Where base images are, or are pulled to, and where `build` builds; None for the
+                default store.
+
+        Raises:
+            DockerfileError: The file cannot be read or means nothing; the error shows the line.
+            BuildError: The context cannot be read.
+            RegistryError: A base image cannot be pulled.
+        """
+        from pycontainer.build.dockerfile._frontend import read_request
+        from pycontainer.build.dockerfile._lowering import lower
+
+        store = store or Store.default()
+        request = read_request(
+            dockerfile,
+            context=Path(context).absolute(),
+            target=target,
+            args=args or {},
+            contexts={name: _named(value) for name, value in (contexts or {}).items()},
+            platform=_platform(platform) or Platform.current(),
+            store=store,
+        )
+        lowered = lower(request)
+        given = Given(
+            store=store,
+            secrets=_secrets(secrets),
+            ssh={name: Path(socket) for name, socket in (ssh or {}).items()},
+            proxies={name: value for name, value in request.args.items() if name in PROXIES},
+            insecure=insecure,
+        )
+        builder = cls.__new__(cls)
+        builder.__attrs_init__(lowered.target, lowered.first, request.context, given)
+        return builder
+
     def _then(self, step: Step, *others: Vertex) -> Builder:
         builder = type(self).__new__(type(self))
         target = Vertex(step, (self.target, *others))
-        builder.__attrs_init__(target, self._first, self._context)
+        builder.__attrs_init__(target, self._first, self._context, self._given)
         return builder
 
     # --- files -------------------------------------------------------------------------------
@@ -188,7 +287,7 @@ class Builder:
 
     def expose(self, *ports: int | str) -> Builder:
         """Say on which ports containers listen: ``8080``, ``"8080/udp"``, ``"8000-8010/tcp"``."""
-        return self._then(Expose(tuple(each for port in ports for each in _ports(port))))
+        return self._then(Expose(tuple(each for port in ports for each in each_port(port))))
 
     def volume(self, *paths: str) -> Builder:
         """Say which directories hold data that should outlive containers."""
@@ -240,6 +339,9 @@ class Builder:
         level: int | None = None,
         squash: bool = False,
         source_date_epoch: int | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, str | os.PathLike[str]] | None = None,
+        insecure: bool = False,
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> Image:
@@ -265,6 +367,10 @@ class Builder:
             squash: Put all that was added to the base image into one layer.
             source_date_epoch: The image's time, seconds since 1970; None for the environment's
                 ``SOURCE_DATE_EPOCH``, else 0.
+            secrets: What steps with `secret` mounts are shown, by id; beside those that the Builder
+                has from a Dockerfile.
+            ssh: Sockets of SSH agents, by id; likewise.
+            insecure: Whether commands may ask for all rights.
             progress: Called with each event, by one thread at a time.
             timeout: Seconds for the whole build.
 
@@ -287,6 +393,10 @@ class Builder:
             source_date_epoch=source_date_epoch,
             progress=progress,
             timeout=timeout,
+            secrets={**self._given.secrets, **_secrets(secrets)},
+            ssh={**self._given.ssh, **{name: Path(path) for name, path in (ssh or {}).items()}},
+            proxies=self._given.proxies,
+            insecure=insecure or self._given.insecure,
         )
         return build(
             self.target,
@@ -365,6 +475,10 @@ class Builder:
             source_date_epoch=source_date_epoch,
             progress=progress,
             timeout=timeout,
+            secrets=self._given.secrets,
+            ssh=self._given.ssh,
+            proxies=self._given.proxies,
+            insecure=self._given.insecure,
         )
         return build_index(
             self.target,
@@ -378,6 +492,8 @@ class Builder:
         )
 
     def _store(self) -> Store:
+        if self._given.store is not None:
+            return self._given.store
         vertex = self.target
         while vertex.inputs:
             vertex = vertex.inputs[0]
@@ -386,6 +502,23 @@ class Builder:
 
     def __repr__(self) -> str:
         return f"<Builder {self.target.title!r}>"
+
+
+def _named(context: str | os.PathLike[str] | Image | Builder) -> Vertex | Image | str:
+    """A named context as the frontend takes it."""
+    if isinstance(context, Builder):
+        return context.target
+    if isinstance(context, Image) or str(context).startswith("docker-image://"):
+        return context if isinstance(context, Image) else str(context)
+    path = Path(context)
+    return Vertex(LocalSource(path.absolute(), read_ignore(path)))
+
+
+def _secrets(given: Mapping[str, Secret] | None) -> dict[str, bytes | Path]:
+    return {
+        name: value.encode() if isinstance(value, str) else value
+        for name, value in (given or {}).items()
+    }
 
 
 def _all(given: T | Sequence[T]) -> tuple[T, ...]:
@@ -429,14 +562,3 @@ def _text(value: str, what: str) -> str:
     if not value:
         raise ValueError(f"an empty text is no {what}")
     return value
-
-
-def _ports(port: int | str) -> list[str]:
-    """A port, or each of a range, with its protocol."""
-    number, _, protocol = str(port).partition("/")
-    first, _, last = number.partition("-")
-    low, high = (int(text) if text.isdecimal() else 0 for text in (first, last or first))
-    protocol = protocol.lower() or "tcp"
-    if not 1 <= low <= high <= 65535 or protocol not in ("tcp", "udp", "sctp"):
-        raise ValueError(f"not a port: {port!r}; write 8080, '8080/udp' or '8000-8010'")
-    return [f"{each}/{protocol}" for each in range(low, high + 1)]

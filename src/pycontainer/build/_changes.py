@@ -9,7 +9,7 @@ from pycontainer.build._destination import resolve
 from pycontainer.snapshots import without_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pycontainer.layers import Entry
     from pycontainer.snapshots import Snapshot, TreeView
@@ -21,15 +21,18 @@ _MOUNT_POINTS: Final = ("/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf
 mount on."""
 
 
-def changes_of_run(snapshot: Snapshot, base: TreeView, epoch: int) -> Iterator[Entry]:
+def changes_of_run(
+    snapshot: Snapshot, base: TreeView, epoch: int, mounted: Sequence[str] = ()
+) -> Iterator[Entry]:
     """The entries of the layer that a command has made; none if it has changed nothing.
 
     Args:
         snapshot: What it ran on.
         base: The files before.
         epoch: No time is later, seconds since 1970.
+        mounted: Where something else was mounted for the command.
     """
     # A mount follows the image's symlinks, as resolv.conf often is one.
-    points = {os.fsencode(resolve(base, point).lstrip("/")) for point in _MOUNT_POINTS}
+    points = {os.fsencode(resolve(base, point).lstrip("/")) for point in (*_MOUNT_POINTS, *mounted)}
     entries = snapshot.changes(clamp=epoch, exclude=points)
     return without_noise(entries, base, points)

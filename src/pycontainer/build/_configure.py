@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 from typing_extensions import override
 
+from pycontainer.build import dockerfile
 from pycontainer.build._graph import Layer, Result, State, Step
+from pycontainer.oci import Healthcheck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
     from pycontainer.oci import ContainerConfig
 
 __all__ = [
+    "AddTrigger",
     "AddVolumes",
     "Configure",
+    "DropTriggers",
     "Expose",
+    "SetAuthor",
     "SetCmd",
     "SetEntrypoint",
     "SetEnv",
+    "SetHealthcheck",
     "SetLabels",
     "SetShell",
     "SetStopSignal",
@@ -204,6 +210,116 @@ class SetShell(Configure):
     def change(self, config: ContainerConfig) -> ContainerConfig:
         """With the shell set."""
         return evolve(config, shell=self.words)
+
+
+@frozen
+class SetHealthcheck(Configure):
+    """Says how a container is asked for its health; times are nanoseconds, 0 inherits.
+
+    Attributes:
+        command: Words to execute, or a text for the image's shell; None for no check at all.
+        interval: From the end of one check to the next.
+        timeout: How long a check may take.
+        start_period: How long after the start failures do not count.
+        start_interval: As `interval`, during that time.
+        retries: How many failures in a row make it unhealthy; 0 inherits.
+    """
+
+    command: tuple[str, ...] | str | None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+    @property
+    def title(self) -> str:
+        """As in a Dockerfile."""
+        return str(
+            dockerfile.Healthcheck(
+                self.command,
+                self.interval,
+                self.timeout,
+                self.start_period,
+                self.start_interval,
+                self.retries,
+            )
+        )
+
+    def change(self, config: ContainerConfig) -> ContainerConfig:
+        """With the check set."""
+        if self.command is None:
+            test: tuple[str, ...] = ("NONE",)
+        elif isinstance(self.command, str):
+            test = ("CMD-SHELL", self.command)
+        else:
+            test = ("CMD", *self.command)
+        check = Healthcheck(
+            test,
+            interval=self.interval,
+            timeout=self.timeout,
+            start_period=self.start_period,
+            start_interval=self.start_interval,
+            retries=self.retries,
+        )
+        return evolve(config, healthcheck=check)
+
+
+@frozen
+class AddTrigger(Configure):
+    """Adds an instruction for those who build on the image."""
+
+    instruction: str
+
+    @property
+    def title(self) -> str:
+        """As in a Dockerfile."""
+        return f"ONBUILD {self.instruction}"
+
+    def change(self, config: ContainerConfig) -> ContainerConfig:
+        """With the instruction added."""
+        return evolve(config, on_build=(*config.on_build, self.instruction))
+
+
+@frozen
+class DropTriggers(Configure):
+    """Forgets the triggers, once a stage that continues the image has carried them out."""
+
+    @property
+    def title(self) -> str:
+        """What is done."""
+        return "carry out ONBUILD"
+
+    def change(self, config: ContainerConfig) -> ContainerConfig:
+        """Without triggers."""
+        return evolve(config, on_build=())
+
+    @override
+    def apply(self, base: State, layer: Layer | None, work: Work) -> State:
+        changed = base.config.evolve(config=self.change(base.config.config))
+        return evolve(base, config=changed)
+
+
+@frozen
+class SetAuthor(Configure):
+    """Says who made the image."""
+
+    author: str
+
+    @property
+    def title(self) -> str:
+        """As in a Dockerfile."""
+        return f"MAINTAINER {self.author}"
+
+    def change(self, config: ContainerConfig) -> ContainerConfig:
+        """The same: the author is no matter of containers."""
+        return config
+
+    @override
+    def apply(self, base: State, layer: Layer | None, work: Work) -> State:
+        """With the author set."""
+        after = super().apply(base, layer, work)
+        return evolve(after, config=after.config.evolve(author=self.author))
 
 
 def shell_of(config: ContainerConfig) -> tuple[str, ...]:

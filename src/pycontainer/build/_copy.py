@@ -9,9 +9,10 @@ import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from typing_extensions import override
 
+from pycontainer.build._archives import is_archive, unpacked
 from pycontainer.build._destination import (
     absolute,
     directories,
@@ -22,9 +23,11 @@ from pycontainer.build._destination import (
 from pycontainer.build._entries import Fingerprint, Look, relocated, store_layer, tree_of
 from pycontainer.build._file_digests import FileDigests
 from pycontainer.build._files import FileSource, Selected, normal_parts, open_source
+from pycontainer.build._flatten import entries_below
 from pycontainer.build._graph import Layer, Result, State, Step, Task
 from pycontainer.build._ignore import IgnorePatterns
 from pycontainer.errors import BuildError
+from pycontainer.snapshots import TreeView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from pycontainer.build._work import Work
     from pycontainer.layers import Entry
     from pycontainer.oci import Digest
-    from pycontainer.snapshots import TreeView
 
 __all__ = ["Copy"]
 
@@ -52,6 +54,8 @@ class Copy(Step):
         exclude: Patterns of what is left out of each source.
         verb: The instruction, ``COPY`` or ``ADD``.
         shown: What the history names as the sources instead of them.
+        unpack: Whether archives become what they hold.
+        lenient: Whether patterns may match nothing, as in Dockerfiles.
     """
 
     sources: tuple[str, ...]
@@ -64,6 +68,8 @@ class Copy(Step):
     exclude: tuple[str, ...] = ()
     verb: Literal["COPY", "ADD"] = "COPY"
     shown: tuple[str, ...] = ()
+    unpack: bool = False
+    lenient: bool = False
 
     @property
     def title(self) -> str:
@@ -84,7 +90,11 @@ class Copy(Step):
     @property
     def into_directory(self) -> bool:
         """Whether the destination is written as a directory, or has to be one."""
-        return self.parents or self.destination.endswith("/") or posixpath.basename(self.destination) in (".", "..")
+        return (
+            self.parents
+            or self.destination.endswith("/")
+            or posixpath.basename(self.destination) in (".", "..")
+        )
 
     @override
     def task(self, base: State, others: Sequence[Result], work: Work) -> Task:
@@ -102,10 +112,17 @@ class _Chosen:
     Attributes:
         selected: What was found.
         place: Empty for a directory whose content is copied.
+        is_archive: Whether it is an archive that is to be unpacked, and so a directory.
     """
 
     selected: Selected
     place: str
+    is_archive: bool = False
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether what is in it is copied, rather than it."""
+        return self.selected.node.is_dir or self.is_archive
 
 
 @define(eq=False)
@@ -142,14 +159,15 @@ class _CopyTask(Task):
         base = self._base if names else self._below
         to = [base.chain_id, self._place, *how]
         if isinstance(self._origin, State):  # spares looking at its files
-            yield ["by layers", *to, self._origin.chain_id, step.sources, step.exclude]
+            how = [step.sources, step.exclude, step.unpack]
+            yield ["by layers", *to, self._origin.chain_id, *how]
         files = open_source(self._origin, self._work, step.origin)
         known = FileDigests(self._work.store)
         fingerprint = Fingerprint(known)
         try:
             self._select(files)
             for chosen, entries in self._entries(files):
-                fingerprint.begin(chosen.place)
+                fingerprint.begin(_mark(chosen))
                 fingerprint.take(entries)
         except OSError as error:
             raise BuildError(
@@ -170,7 +188,7 @@ class _CopyTask(Task):
         copied = refuse_conflicts(tree, self._copied(targets, owner, fingerprint))
         first = next(copied, None)
         layer = None
-        if first is not None or tree.lookup(directory) is None:
+        if self._chosen and (first is not None or tree.lookup(directory) is None):
             epoch = self._work.epoch
             above = directories(tree, directory, owner=owner or (0, 0), epoch=epoch)
             entries = chain(above, () if first is None else (first,), copied)
@@ -187,8 +205,10 @@ class _CopyTask(Task):
         self._chosen = [
             _Chosen(found, self._place_of(source, found))
             for source in step.sources
-            for found in files.select(source)
+            for found in files.select(source, lenient=step.lenient)
         ]
+        if step.unpack:
+            self._chosen = [_as_archive(chosen) for chosen in self._chosen]
         if len(self._chosen) > 1 and not step.into_directory:
             raise BuildError(
                 f"{step.title}: {len(self._chosen)} files or directories cannot all become "
@@ -234,7 +254,7 @@ class _CopyTask(Task):
         place = resolve(tree, self._place)
         node = tree.lookup(place, follow=False)
         into = self._step.into_directory or (node is not None and node.is_dir)
-        holds_directory = any(chosen.selected.node.is_dir for chosen in self._chosen)
+        holds_directory = any(chosen.is_directory for chosen in self._chosen)
         if node is not None and not node.is_dir and (into or holds_directory):
             raise BuildError(f"{self._step.title}: in the image {place} is not a directory")
         if self._step.parents:
@@ -251,9 +271,31 @@ class _CopyTask(Task):
         """All that is copied, in its place and with its owner."""
         files = open_source(self._origin, self._work, self._step.origin)
         for (chosen, found), target in zip(self._entries(files), targets, strict=True):
-            fingerprint.begin(chosen.place)
-            entries = fingerprint.of(found)
+            fingerprint.begin(_mark(chosen))
+            if chosen.is_archive:
+                fingerprint.take(found)
+                entries = self._unpacked(chosen)
+            else:
+                entries = fingerprint.of(found)
             for entry in relocated(entries, os.fsencode(target.strip("/"))):
-                if owner is not None:
+                if owner is not None and not (chosen.is_archive and self._step.owner is None):
                     entry.uid, entry.gid = owner
                 yield entry
+
+    def _unpacked(self, chosen: _Chosen) -> Iterator[Entry]:
+        """What an archive holds, with the owners that it says."""
+        directory = unpacked(chosen.selected.node.host_path, self._work)
+        look = Look(None, self._step.mode, self._work.epoch)
+        yield from look.give(islice(entries_below(TreeView([directory]), "/"), 1, None))
+
+
+def _mark(chosen: _Chosen) -> str:
+    """What a digest of copied files has of a source's place."""
+    return f"{chosen.place}, unpacked" if chosen.is_archive else chosen.place
+
+
+def _as_archive(chosen: _Chosen) -> _Chosen:
+    node = chosen.selected.node
+    if not node.is_file or not is_archive(node.host_path):
+        return chosen
+    return evolve(chosen, place=posixpath.dirname(chosen.place), is_archive=True)

@@ -69,10 +69,14 @@ class FileSource(ABC):
         """An entry without what is this machine's affair."""
         return entry
 
-    def select(self, pattern: str) -> list[Selected]:
+    def select(self, pattern: str, *, lenient: bool = False) -> list[Selected]:
         """What a path names, seen from the root; parts of it may be patterns.
 
         Symlinks are followed, the last one too.
+
+        Args:
+            pattern: The path.
+            lenient: Whether a pattern may match nothing.
 
         Raises:
             BuildError: It names nothing, leads out of the tree, or is no sound pattern.
@@ -93,7 +97,7 @@ class FileSource(ABC):
             selected.append(Selected(path.rpartition("/")[2], node, path.lstrip("/")))
             if stat.S_ISSOCK(node.status.st_mode):
                 raise BuildError(f"copy {pattern!r}: {path.lstrip('/')} is a socket")
-        if not selected:
+        if not selected and not (lenient and literal(pattern) is None):
             raise self._missing(pattern)
         return selected
 

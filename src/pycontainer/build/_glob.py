@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["PatternError", "Scanner", "class_of", "compile_name", "literal"]
+__all__ = ["PatternError", "Scanner", "class_of", "compile_name", "literal", "literal_pattern"]
 
 _SPECIAL = re.compile(r"[*?\[\\]")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -47,6 +47,11 @@ def literal(pattern: str) -> str | None:
     if _SPECIAL.search(_ESCAPED.sub("", pattern)):
         return None
     return _ESCAPED.sub(r"\1", pattern)
+
+
+def literal_pattern(name: str) -> str:
+    """The pattern that matches a name and no other."""
+    return _SPECIAL.sub(r"\\\g<0>", name)
 
 
 def class_of(scanner: Scanner) -> str:

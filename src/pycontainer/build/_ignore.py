@@ -108,7 +108,7 @@ def _rules(patterns: Iterable[str]) -> Iterator[tuple[bool, re.Pattern[str]]]:
             yield kind, _joined(run)
             run = []
         kind = not negated
-        cleaned = posixpath.normpath(text).lstrip("/") if text else ""
+        cleaned = posixpath.normpath(text).lstrip("/")
         if cleaned and cleaned != ".":
             run.append(_expression(cleaned))
     if run:
@@ -126,7 +126,7 @@ def _expression(pattern: str) -> str:
         character = scanner.take()
         if character == "*" and scanner.skip("*"):
             scanner.skip("/")
-            across = "(?:.*/)?" if scanner.more else ".*"
+            across = _across(last=not scanner.more)
             if parts[-1:] != [across]:
                 parts.append(across)
         elif character == "*":
@@ -140,3 +140,8 @@ def _expression(pattern: str) -> str:
         else:
             parts.append(re.escape(character))
     return "".join(parts)
+
+
+def _across(*, last: bool) -> str:
+    """What ``**`` stands for: all that follows, or any number of directories."""
+    return ".*" if last else "(?:.*/)?"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pycontainer.content import Store
     from pycontainer.oci import ContainerConfig, Descriptor
 
-__all__ = ["ImageSource", "LocalSource", "ScratchSource", "StoredImageSource"]
+__all__ = ["ImageSource", "LocalSource", "ScratchSource", "StoredImageSource", "inherited"]
 
 _KEPT_EXTRA: Final = ("os.version", "os.features")
 _OF_ONE_CONTAINER: Final = (
@@ -171,14 +171,14 @@ def state_of(image: Image, work: Work) -> State:
         layers.append(Layer(_as_oci(descriptor), diff_id))
     config = image.config
     extra = {key: config.extra[key] for key in _KEPT_EXTRA if key in config.extra}
-    config = config.evolve(config=_inherited(config.config), extra=extra)
+    config = config.evolve(config=inherited(config.config), extra=extra)
     return State(tuple(layers), config, origin=image.digest)
 
 
-def _inherited(config: ContainerConfig) -> ContainerConfig:
-    """Without the past of the base image, and its triggers, which are for those who build on it."""
+def inherited(config: ContainerConfig, *, triggers: bool = False) -> ContainerConfig:
+    """Without the past of the base image, and without its triggers, unless they are to be seen."""
     extra = {key: value for key, value in config.extra.items() if key not in _OF_ONE_CONTAINER}
-    return evolve(config, on_build=(), extra=extra)
+    return evolve(config, on_build=config.on_build if triggers else (), extra=extra)
 
 
 def _as_oci(descriptor: Descriptor) -> Descriptor:

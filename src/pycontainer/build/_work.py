@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,6 +89,12 @@ class Work:
         level: How hard it tries; None for the usual.
         cancellation: Told when the build ends early.
         log: Takes what the current step's command writes.
+        scratch: A directory that lives as long as the build.
+        secrets: What ``RUN --mount=type=secret`` shows, by id. Like all that follows, it gets into no
+            cache key, layer, history or event.
+        ssh: Sockets of agents for ``RUN --mount=type=ssh``, by id.
+        proxies: Variables for commands that the image is not to depend on.
+        insecure: Whether commands may ask for ``--security=insecure``.
     """
 
     store: Store
@@ -99,6 +105,11 @@ class Work:
     level: int | None = None
     cancellation: Cancellation = field(factory=Cancellation)
     log: Log = lambda stream, text: None  # noqa: ARG005  (a default that drops both)
+    scratch: Path = Path()
+    secrets: Mapping[str, bytes | Path] = field(factory=dict, repr=False)
+    ssh: Mapping[str, Path] = field(factory=dict, repr=False)
+    proxies: Mapping[str, str] = field(factory=dict, repr=False)
+    insecure: bool = False
 
     def history(self, created_by: str) -> History:
         """How a step is recorded."""

@@ -1,0 +1,532 @@
+"""Dockerfiles without RUN: what they make of scratch, of images and of files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import http.server
+import lzma
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from archives import archive, file
+from built_images import contents_of, files_of
+from pycontainer.build import Builder
+from pycontainer.build._git import GitSource, parse_git
+from pycontainer.build._work import Work
+from pycontainer.content import Store
+from pycontainer.errors import BuildError, DockerfileError
+from pycontainer.images import Image
+from pycontainer.layers import Kind
+from pycontainer.oci import ContainerConfig
+
+
+class Bench:
+    """A context and a store."""
+
+    def __init__(self, store: Store, context: Path) -> None:
+        self.store = store
+        self.context = context
+
+    def write(self, files: Mapping[str, str | bytes]) -> None:
+        for name, content in files.items():
+            path = self.context / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def builder(self, text: str, **options: Any) -> Builder:
+        (self.context / "Dockerfile").write_text(text)
+        return Builder.from_dockerfile(context=self.context, store=self.store, **options)
+
+    def build(self, text: str, tag: str | None = None, **options: Any) -> Image:
+        return self.builder(text, **options).build(tag)
+
+    def config(self, text: str, **options: Any) -> ContainerConfig:
+        return self.build(text, **options).config.config
+
+    def files(self, text: str, **options: Any) -> dict[str, bytes]:
+        return contents_of(self.build(text, **options))
+
+    def error(self, text: str, **options: Any) -> DockerfileError:
+        with pytest.raises(DockerfileError) as caught:
+            self.build(text, **options)
+        return caught.value
+
+
+@pytest.fixture
+def bench(store: Store, tmp_path: Path) -> Bench:
+    (tmp_path / "context").mkdir()
+    return Bench(store, tmp_path / "context")
+
+
+# --- settings ----------------------------------------------------------------------------------
+
+
+def test_all_settings(bench: Bench) -> None:
+    image = bench.build(
+        """\
+# syntax=docker/dockerfile:1
+FROM scratch
+MAINTAINER somebody
+ENV A=1 B="two words" C=${A:-none}
+ENV LEGACY some text
+LABEL version="1.0" "b c"=d
+WORKDIR /srv
+WORKDIR $A/x
+USER app:staff
+EXPOSE 80 53/udp $A
+VOLUME /data [not json
+VOLUME ["/a b"]
+STOPSIGNAL SIGINT
+SHELL ["/bin/ash", "-ec"]
+HEALTHCHECK --interval=5s --timeout=100ms --retries=3 CMD curl -f http://localhost/
+ENTRYPOINT ["/app", "--flag"]
+CMD serve
+ONBUILD COPY . /src
+"""
+    )
+    config = image.config.config
+    assert config.env == ("A=1", "B=two words", "C=none", "LEGACY=some text")
+    assert dict(config.labels) == {"version": "1.0", "b c": "d"}
+    assert config.working_dir == "/srv/1/x"
+    assert config.user == "app:staff"
+    assert set(config.exposed_ports) == {"80/tcp", "53/udp", "1/tcp"}
+    assert set(config.volumes) == {"/data", "[not", "json", "/a b"}
+    assert config.stop_signal == "SIGINT"
+    assert config.healthcheck is not None
+    assert config.healthcheck.test == ("CMD-SHELL", "curl -f http://localhost/")
+    assert (config.healthcheck.interval, config.healthcheck.timeout) == (5 * 10**9, 10**8)
+    assert config.healthcheck.retries == 3
+    assert config.entrypoint == ("/app", "--flag")
+    assert config.cmd == ("/bin/ash", "-ec", "serve")
+    assert config.on_build == ("COPY . /src",)
+    assert image.config.author == "somebody"
+
+
+def test_a_healthcheck_can_be_switched_off(bench: Bench) -> None:
+    healthcheck = bench.config("FROM scratch\nHEALTHCHECK NONE\n").healthcheck
+    assert healthcheck is not None
+    assert healthcheck.test == ("NONE",)
+
+
+@pytest.mark.parametrize(
+    ("text", "cmd"),
+    [
+        ('CMD ["a"]\nENTRYPOINT ["b"]', ("a",)),
+        ('ENTRYPOINT ["b"]\nCMD ["a"]', ("a",)),
+        ('ENTRYPOINT ["b"]', None),
+    ],
+)
+def test_an_entry_point_drops_the_arguments_of_the_base(
+    bench: Bench, text: str, cmd: tuple[str, ...] | None
+) -> None:
+    stage = 'FROM scratch AS base\nCMD ["old"]\nFROM base\n'
+    assert bench.config(stage + text).cmd == cmd
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def test_scopes_of_arguments(bench: Bench) -> None:
+    text = """\
+ARG VERSION=1
+ARG NAME=app-$VERSION
+FROM scratch AS base
+ENV SEEN=[$VERSION]
+ARG VERSION
+ARG NAME=own
+ARG GIVEN
+ARG LOCAL=$VERSION-x
+ENV VERSION_SEEN=$VERSION NAME_SEEN=$NAME GIVEN_SEEN=${GIVEN:-nothing} LOCAL=$LOCAL
+FROM base
+ENV GONE=[$VERSION]
+"""
+    env = dict(each.split("=", 1) for each in bench.config(text).env)
+    assert env["SEEN"] == "[]"
+    assert env["VERSION_SEEN"] == "1"
+    assert env["NAME_SEEN"] == "own"
+    assert env["GIVEN_SEEN"] == "nothing"
+    assert env["LOCAL"] == "1-x"
+    assert env["GONE"] == "[]"
+    given = {"VERSION": "2", "GIVEN": "yes", "NAME": "mine"}
+    env = dict(each.split("=", 1) for each in bench.config(text, args=given).env)
+    assert env["VERSION_SEEN"] == "2"
+    assert env["NAME_SEEN"] == "mine"
+    assert env["GIVEN_SEEN"] == "yes"
+
+
+def test_an_environment_variable_hides_an_argument(bench: Bench) -> None:
+    text = "FROM scratch\nENV A=env\nARG A=arg\nENV SEEN=$A\n"
+    assert "SEEN=env" in bench.config(text, args={"A": "given"}).env
+
+
+def test_platform_arguments(bench: Bench) -> None:
+    text = """\
+FROM --platform=$BUILDPLATFORM scratch AS build
+FROM scratch
+ARG TARGETPLATFORM
+ARG TARGETOS
+ARG TARGETARCH
+ARG TARGETVARIANT
+ENV P=$TARGETPLATFORM O=$TARGETOS A=$TARGETARCH V=$TARGETVARIANT
+"""
+    image = bench.build(text, platform="linux/arm/v7")
+    assert image.config.config.env == ("P=linux/arm/v7", "O=linux", "A=arm", "V=v7")
+    assert str(image.platform) == "linux/arm/v7"
+
+
+def test_an_argument_that_nobody_declares(bench: Bench) -> None:
+    text = "FROM scratch\nARG VERSION\n"
+    error = bench.error(text, args={"VERISON": "1"})
+    assert error.remedy == "did you mean VERSION?"
+    bench.build(text, args={"HTTP_PROXY": "http://proxy", "VERSION": "1"})
+
+
+def test_a_base_that_is_named_by_nothing(bench: Bench) -> None:
+    error = bench.error("ARG BASE_IMAGE=scratch\nFROM $BASEIMAGE\n")
+    assert "BASEIMAGE has no value" in error.message
+    assert error.remedy == "did you mean BASE_IMAGE?"
+    assert (error.line, error.column) == (2, 6)
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def test_only_needed_stages_count(bench: Bench) -> None:
+    bench.write({"a": "a"})
+    text = """\
+FROM scratch AS Base
+COPY a /a
+FROM no.such.registry.invalid/image AS unused
+COPY missing /
+FROM base AS wanted
+COPY --from=BASE /a /b
+FROM unused
+"""
+    assert bench.files(text, target="wanted") == {"a": b"a", "b": b"a"}
+    assert bench.files(text, target="0") == {"a": b"a"}
+
+
+def test_stages_by_number_and_later_ones(bench: Bench) -> None:
+    bench.write({"a": "a"})
+    text = """\
+FROM scratch AS one
+COPY --from=two /x /y
+FROM scratch AS two
+COPY a /x
+FROM scratch
+COPY --from=0 /y /z
+"""
+    assert bench.files(text) == {"z": b"a"}
+
+
+def test_stages_that_need_each_other(bench: Bench) -> None:
+    text = "FROM scratch AS one\nCOPY --from=two / /\nFROM scratch AS two\nCOPY --from=one / /\n"
+    assert "needs itself" in bench.error(text).message
+
+
+def test_unknown_stages_are_met_with_near_names(bench: Bench) -> None:
+    error = bench.error("FROM scratch AS build\nFROM scratch AS release\n", target="biuld")
+    assert error.remedy == "did you mean build?"
+    error = bench.error("FROM scratch\nCOPY --from=7 / /\n")
+    assert "stage 7" in error.message
+    assert error.line == 2
+
+
+def test_named_contexts(bench: Bench, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").write_text("other")
+    (other / "left").write_text("out")
+    (other / ".dockerignore").write_text("left\n.dockerignore\n")
+    image = bench.build("FROM scratch\nENV A=1\n", tag="base:1")
+    stage = Builder.scratch().env({"B": "2"})
+    contexts = {"more": other, "alpine": image, "stage": stage}
+    text = "FROM alpine\nCOPY --from=more / /\nENV C=$A\n"
+    built = bench.build(text, contexts=contexts)
+    assert contents_of(built) == {"file": b"other"}
+    assert built.config.config.env == ("A=1", "C=1")
+    assert bench.config("FROM stage\nENV C=$B\n", contexts=contexts).env == ("B=2", "C=2")
+    text = "FROM named\n"
+    assert bench.config(text, contexts={"named": "docker-image://base:1"}).env == ("A=1",)
+    assert "cannot be built on" in bench.error("FROM more\n", contexts=contexts).message
+
+
+def test_triggers_of_images_and_stages(bench: Bench) -> None:
+    bench.write({"a": "a"})
+    base = "FROM scratch\nONBUILD ARG WHAT=b\nONBUILD COPY a /$WHAT\n"
+    image = bench.build(base, tag="onbuild:1")
+    assert image.layers == ()
+    built = bench.build("FROM onbuild:1\n", args={"WHAT": "c"})
+    assert contents_of(built) == {"c": b"a"}
+    assert built.config.config.on_build == ()
+    text = "FROM scratch AS base\nONBUILD COPY a /x\nFROM base\nENV A=1\n"
+    built = bench.build(text)
+    assert contents_of(built) == {"x": b"a"}
+    assert built.config.config.on_build == ()
+
+
+def test_a_builder_goes_on_from_a_dockerfile(bench: Bench) -> None:
+    bench.write({"a": "a"})
+    builder = bench.builder("FROM scratch\nCOPY a /a\n").copy("a", "/b").cmd(["x"])
+    image = builder.build("mine:1")
+    assert contents_of(image) == {"a": b"a", "b": b"a"}
+    assert Image.get("mine:1", store=bench.store).digest == image.digest
+
+
+def test_a_dockerfile_and_a_builder_share_the_cache(bench: Bench) -> None:
+    bench.write({"d/a": "a"})
+    first = bench.build("FROM scratch\nCOPY --chmod=600 d /x\n")
+    titles: list[str] = []
+    second = (
+        Builder.scratch()
+        .copy("d", "/x", mode=0o600)
+        .build(
+            context=bench.context,
+            store=bench.store,
+            progress=lambda event: titles.append(type(event).__name__),
+        )
+    )
+    assert second.diff_ids == first.diff_ids
+    assert "VertexCached" in titles
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+def test_copies_with_flags(bench: Bench) -> None:
+    bench.write({"d/a.txt": "a", "d/b.md": "b", "d/e/c.md": "c"})
+    (bench.context / "d/a.txt").chmod(0o640)
+    files = files_of(
+        bench.build(
+            """\
+FROM scratch
+COPY --chown=5:6 --chmod=u=rwX,go=rX d /one
+COPY --exclude=*.md --exclude=e d /two
+COPY --parents d/*.txt d/./e /three
+COPY --link d/a.txt /four/
+COPY d/[ab].* d/nothing* /five/
+COPY "d/a.txt" /a
+COPY ["d/b.md", "/b c"]
+"""
+        )
+    )
+    assert files["one/a.txt"].mode == 0o644
+    assert files["one/e"].mode == 0o755
+    assert files["one/e/c.md"].owner == (5, 6)
+    kinds = {path for path in files if files[path].kind is Kind.FILE}
+    assert kinds == {
+        "one/a.txt",
+        "one/b.md",
+        "one/e/c.md",
+        "two/a.txt",
+        "three/d/a.txt",
+        "three/e/c.md",
+        "four/a.txt",
+        "five/a.txt",
+        "five/b.md",
+        "a",
+        "b c",
+    }
+
+
+def test_paths_that_lead_out_of_the_context_begin_at_its_root(bench: Bench) -> None:
+    bench.write({"a": "a"})
+    assert bench.files("FROM scratch\nCOPY ../../a /x\n") == {"x": b"a"}
+
+
+def test_a_linked_layer_is_the_same_on_any_base(bench: Bench) -> None:
+    bench.write({"a": "a"})
+    one = bench.build("FROM scratch\nCOPY --link a /x/a\n")
+    two = bench.build("FROM scratch\nCOPY --chmod=700 a /other\nCOPY --link a /x/a\n")
+    assert one.diff_ids[-1] == two.diff_ids[-1]
+
+
+def test_heredocs_become_files(bench: Bench) -> None:
+    files = bench.build(
+        """\
+FROM scratch
+ARG NAME=world
+COPY <<plain <<-"quoted" /d/
+hello $NAME
+plain
+\tas $NAME is
+quoted
+COPY --chmod=755 <<EOF /script
+#!/bin/sh
+EOF
+"""
+    )
+    assert contents_of(files) == {
+        "d/plain": b"hello world\n",
+        "d/quoted": b"as $NAME is\n",
+        "script": b"#!/bin/sh\n",
+    }
+    assert files_of(files)["script"].mode == 0o755
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("COPY a b /c", "end it with a slash"),
+        ("COPY --chmod=9 a /c", "not a file mode"),
+        ("COPY --exclude=[ a /c", "--exclude"),
+        ("COPY a $NOTHING", "destination is empty"),
+        ("COPY --from=scratch a /c", "holds nothing"),
+        ("ADD --checksum=sha256:00 a /c", "--checksum"),
+        ("ADD --keep-git-dir=true a /c", "--keep-git-dir"),
+        ("WORKDIR $NOTHING", "is empty here"),
+        ("ENV A=${", "ENV"),
+        ("EXPOSE http", "not a port"),
+        ("COPY missing /", "there is no such file"),
+        ("RUN --mount=type=chache,target=/x true", "did you mean cache?"),
+        ("RUN --mount=type=cache,target=/x,sharing=share true", "did you mean shared?"),
+        ("RUN --mount=type=cache,taget=/x true", "did you mean target?"),
+        ("RUN --mount=type=cache true", "needs a target"),
+        ("RUN --mount=type=secret true", "needs an id"),
+        ("RUN --mount=type=tmpfs,target=/x,size=much true", "not a number of bytes"),
+    ],
+)
+def test_errors_show_the_line(bench: Bench, line: str, message: str) -> None:
+    bench.write({"a": "a", "b": "b"})
+    error = bench.error(f"FROM scratch\n{line}\n")
+    assert message in str(error)
+    assert error.line == 2
+    assert error.source == line
+
+
+# --- ignored files -------------------------------------------------------------------------------
+
+
+def test_ignored_files_are_not_seen(bench: Bench) -> None:
+    bench.write(
+        {
+            ".dockerignore": "# secrets\n*.key\n/build/*\n!build/keep.txt\n**/*.pyc\n"
+            ".dockerignore\nDockerfile\n",
+            "a.key": "k",
+            "build/out": "o",
+            "build/keep.txt": "kept",
+            "src/m.py": "m",
+            "src/m.pyc": "c",
+        }
+    )
+    assert bench.files("FROM scratch\nCOPY . /\n") == {"build/keep.txt": b"kept", "src/m.py": b"m"}
+    error = bench.error("FROM scratch\nCOPY a.key /\n")
+    assert ".dockerignore leaves it out" in error.message
+
+
+def test_an_ignore_file_of_the_dockerfile_goes_first(bench: Bench) -> None:
+    bench.write({".dockerignore": "*", "Dockerfile.dockerignore": "b\n.d*\nD*\n"})
+    bench.write({"a": "a", "b": "b"})
+    assert bench.files("FROM scratch\nCOPY . /\n") == {"a": b"a"}
+
+
+def test_an_ignore_file_that_is_none(bench: Bench) -> None:
+    bench.write({".dockerignore": "a\n[\n"})
+    with pytest.raises(BuildError, match="line 2"):
+        bench.build("FROM scratch\n")
+
+
+# --- ADD -----------------------------------------------------------------------------------------
+
+TAR = archive(file(b"d/a", b"in"))
+
+
+@pytest.mark.parametrize(
+    "compress", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress]
+)
+def test_archives_are_unpacked(bench: Bench, compress: Callable[[bytes], bytes]) -> None:
+    bench.write({"x.tar": compress(TAR), "plain.gz": gzip.compress(b"no tar")})
+    files = bench.files(
+        "FROM scratch\nADD x.tar /to\nADD plain.gz /\nADD --unpack=false x.tar /raw/\n"
+    )
+    assert set(files) == {"to/d/a", "plain.gz", "raw/x.tar"}
+    assert files["to/d/a"] == b"in"
+    assert files["plain.gz"].startswith(b"\x1f\x8b")
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    root = tmp_path / "www"
+    root.mkdir()
+    (root / "file.txt").write_text("from the web")
+    (root / "x.tar").write_bytes(TAR)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    handler = partial(Handler, directory=str(root))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_files_from_the_web(bench: Bench, website: str) -> None:
+    digest = hashlib.sha256(b"from the web").hexdigest()
+    image = bench.build(
+        f"FROM scratch\nADD --checksum=sha256:{digest} {website}/file.txt /d/\n"
+        f"ADD {website}/x.tar /kept/\nADD --unpack {website}/x.tar /unpacked\n"
+    )
+    files = files_of(image)
+    assert files["d/file.txt"].content == b"from the web"
+    assert files["d/file.txt"].mode == 0o600
+    assert files["unpacked/d/a"].content == b"in"
+    assert files["kept/x.tar"].kind is Kind.FILE
+    assert set(bench.files(f"FROM scratch\nADD {website}/file.txt /d\n")) == {"d"}
+    error = bench.error(f"FROM scratch\nADD --checksum=sha256:{'0' * 64} {website}/file.txt /d\n")
+    assert digest in error.message
+    assert "404" in bench.error(f"FROM scratch\nADD {website}/none /d\n").message
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> str:
+    place = tmp_path / "project"
+    (place / "sub").mkdir(parents=True)
+    (place / "sub/file").write_text("in git")
+    (place / "top").write_text("top")
+    run = ["git", "-C", str(place), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*run, "init", "-q", "-b", "main"], check=True)
+    subprocess.run([*run, "add", "."], check=True)
+    subprocess.run([*run, "commit", "-q", "-m", "one"], check=True)
+    return f"file://{place}"
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_git_repositories(bench: Bench, repository: str) -> None:
+    with bench.store.temporary() as scratch:
+        work = Work(store=bench.store, scratch=scratch)
+        found = GitSource(repository, "main", "sub").load(work).path
+        assert {path.name for path in found.iterdir()} == {"file"}
+        found = GitSource(repository, keep_git_dir=True).load(work).path
+        assert {path.name for path in found.iterdir()} == {".git", "sub", "top"}
+        with pytest.raises(BuildError, match="not 0000"):
+            GitSource(repository, checksum="0" * 40).load(work)
+        with pytest.raises(BuildError, match="git fetch failed"):
+            GitSource(repository, "no-such-branch").load(work)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("git://host/p.git#main:sub", GitSource("git://host/p.git", "main", "sub")),
+        ("https://host/p.git", GitSource("https://host/p.git")),
+        ("git@host:team/p.git#v1", GitSource("git@host:team/p.git", "v1")),
+        ("https://host/p.tar.gz", None),
+        ("dir/file", None),
+    ],
+)
+def test_what_is_a_git_repository(text: str, source: GitSource | None) -> None:
+    assert parse_git(text) == source
