@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import peers
@@ -12,7 +13,7 @@ from benchmarks.measure import Bounds, Side, case
 from benchmarks.peers.images import Codec, Name
 from benchmarks.roofline import extraction as floor
 from pycontainer.content import remove_tree
-from pycontainer.layers import LayerEvent, unpack
+from pycontainer.layers import LayerEvent, index, unpack
 
 __all__: list[str] = []
 
@@ -146,3 +147,36 @@ def extract_umoci_raw(directory: Path) -> Iterator[Pair]:
     """The same with `umoci raw unpack`, which makes the files and nothing else."""
     with _against_umoci(directory, ["raw", "unpack"], "") as pair:
         yield pair
+
+
+@case(
+    "Make a layer ready to mount without extracting it (EROFS index), gzip, large",
+    rounds=7,
+    warm_up=1,
+    group="layers",
+    bounds=Bounds(wall=0.60, cpu=0.68),
+)
+@contextlib.contextmanager
+def index_gzip(directory: Path) -> Iterator[Pair]:
+    """A layer of 1 GB and 40,000 files is decompressed into a file with an index that the kernel mounts.
+
+    `pycontainer.layers.index` against our own `unpack` of the same file, both in this process; both compute
+    the digests of blob and tar. Neither side syncs.
+    """
+    layer = Path(shutil.copy(peers.blob("large", "gzip"), directory))
+    place = directory / "place"
+    entries = {"index": 0, "unpack": 0}
+
+    def ours() -> None:
+        with layer.open("rb") as source:
+            entries["index"] = index(source, place / "layer.erofs").unpacked.entries
+
+    def extraction() -> None:
+        with layer.open("rb") as source:
+            entries["unpack"] = unpack(source, place).entries
+
+    def side(name: str, call: Callable[[], None], key: str) -> Side:
+        clear = functools.partial(remove_tree, place)
+        return Side(name, call, before=place.mkdir, after=clear, count=lambda: entries[key])
+
+    yield side("index", ours, "index"), side("extraction", extraction, "unpack")

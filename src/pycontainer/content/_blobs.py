@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -112,7 +113,9 @@ class BlobDir:
         """
         algorithm = "sha256" if expected is None else expected.digest.algorithm
         directory = self.root / "blobs" / algorithm
-        return BlobWriter(directory, expected, hashing=hashing, install=self._install)
+        return BlobWriter(
+            directory, expected, hashing=hashing, sync=self._sync, install=self._install
+        )
 
     def delete(self, digest: Digest) -> None:
         """Remove a blob; one that is not there is removed."""
@@ -125,6 +128,10 @@ class BlobDir:
 
     def _partials(self) -> Iterator[Path]:
         return self.root.glob(f"blobs/*/.*{PARTIAL}")
+
+    def _sync(self, fd: int) -> None:
+        """Write out a finished file before it gets its name."""
+        os.fsync(fd)
 
     def _install(self, temporary: Path, digest: Digest, size: int) -> None:  # noqa: ARG002
         """Give a finished, synced file its name."""

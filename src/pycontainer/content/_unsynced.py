@@ -5,27 +5,36 @@ here until the file system was synced. The notes name the boot: those of a forme
 that nobody knows to be whole, which are removed when the store is opened, and made again when they are
 asked for. A note is written in the transaction that announces the thing; whatever part of the database
 survives, there is no thing in it without its note.
+
+Blobs are synced one by one, or in a batch: several that are of no use without each other have notes until
+the end of what needs them, when all are synced and the notes dropped. Each sync makes the file system write
+its journal, for which everybody waits; the second of two in a row has nothing left to do.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pycontainer._linux.durable import boot_id, sync_file_system
 from pycontainer.content._database import Schema
-from pycontainer.errors import StoreError
+from pycontainer.content._writer import sync_directory
+from pycontainer.errors import ContentError, StoreError
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from pycontainer.content._graph import Node
     from pycontainer.content._store import Store
 
-__all__ = ["SCHEMA", "forget", "note", "review", "settle"]
+__all__ = ["SCHEMA", "Batch", "batch_of", "current_batches", "forget", "note", "review", "settle"]
 
 _log = logging.getLogger("pycontainer.content")
 _SETTLED_SECONDS: Final = 60.0
@@ -43,11 +52,13 @@ SCHEMA: Final = Schema(
 )
 
 
-def note(connection: sqlite3.Connection, node: Node) -> None:
-    """Note that a thing is about to get its name."""
+def note(connection: sqlite3.Connection, node: Node) -> float:
+    """Note that a thing is about to get its name; returns the time that stands in the note."""
+    since = time.time()
     connection.execute(
-        "INSERT OR REPLACE INTO unsynced VALUES (?, ?, ?, ?)", (*node, boot_id(), time.time())
+        "INSERT OR REPLACE INTO unsynced VALUES (?, ?, ?, ?)", (*node, boot_id(), since)
     )
+    return since
 
 
 def forget(connection: sqlite3.Connection, node: Node) -> None:
@@ -96,10 +107,73 @@ def settle(store: Store) -> None:
     except OSError as error:
         _log.warning("cannot sync %s: %s", store.path, error)
         return
+    _drop(store, settled)
+
+
+def _drop(store: Store, notes: Iterable[tuple[str, str, float]]) -> None:
+    """Drop notes, but not newer ones of the same things."""
     with store.db.transaction() as connection:
         connection.executemany(
-            "DELETE FROM unsynced WHERE kind = ? AND key = ? AND since = ?", settled
+            "DELETE FROM unsynced WHERE kind = ? AND key = ? AND since = ?", notes
         )
+
+
+class Batch:
+    """Blobs of a store that are synced together. For several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._process = os.getpid()
+        self._blobs: list[tuple[Node, Path, float]] = []
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was begun by this process: its parent's ends without a forked child."""
+        return self._process == os.getpid()
+
+    def add(self, node: Node, path: Path, since: float) -> None:
+        """Take a blob that has its name, and a note of that time."""
+        self._blobs.append((node, path, since))
+
+    def sync(self) -> None:
+        """Write all out and drop their notes.
+
+        Raises:
+            ContentError: The disk failed; the notes stay.
+        """
+        if not self._blobs:
+            return
+        try:
+            for _, path, _ in self._blobs:
+                _sync_file(path)
+            for directory in {path.parent for _, path, _ in self._blobs}:
+                sync_directory(directory)
+        except OSError as error:
+            raise ContentError(
+                f"cannot write out blobs of {self.store.path}: {error.strerror}"
+            ) from error
+        _drop(self.store, [(*node, since) for node, _, since in self._blobs])
+
+
+current_batches: ContextVar[tuple[Batch, ...]] = ContextVar("pycontainer_batches", default=())
+"""The batches around the running code, of all stores, the outermost first."""
+
+
+def batch_of(store: Store) -> Batch | None:
+    """The outermost batch of a store around the running code."""
+    ours = (each for each in current_batches.get() if each.store is store and each.is_ours)
+    return next(ours, None)
+
+
+def _sync_file(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # removed meanwhile
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _settle_quietly(store: Store) -> None:

@@ -6,8 +6,9 @@ import hashlib
 import os
 import secrets
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from pycontainer._linux.durable import begin_writing_out
 from pycontainer.content._locked import create_locked
 from pycontainer.errors import ContentError, DigestMismatch, SizeMismatch
 from pycontainer.oci import Digest
@@ -24,6 +25,9 @@ __all__ = ["PARTIAL", "BlobWriter", "sync_directory"]
 PARTIAL = ".partial"
 """Ending of the names of unfinished blobs; those begin with a dot."""
 
+_WRITTEN_OUT_TOGETHER: Final = 8 << 20
+"""The kernel is told to begin with these, so that not all is left to do when the blob is synced."""
+
 
 class BlobWriter:
     """A blob being written: nothing of it is seen until `commit`; without that it vanishes.
@@ -34,7 +38,8 @@ class BlobWriter:
         directory: Where the bytes are collected: on the file system on which the blob will be.
         expected: What the blob has to become.
         hashing: Whether the digest is computed here; else `commit` must be told it.
-        install: Gives the synced temporary file its place, from the file, the digest and the size.
+        sync: Writes out the descriptor's file, or sees to it that this happens.
+        install: Gives the temporary file its place, from the file, the digest and the size.
 
     Attributes:
         size: How many bytes were written so far.
@@ -46,11 +51,14 @@ class BlobWriter:
         expected: Descriptor | None,
         *,
         hashing: bool,
+        sync: Callable[[int], None],
         install: Callable[[Path, Digest, int], None],
     ) -> None:
         self.size = 0
         self._expected = expected
+        self._sync = sync
         self._install = install
+        self._written_out = 0
         self._algorithm = "sha256" if expected is None else expected.digest.algorithm
         self._hash = hashlib.new(self._algorithm) if hashing else None
         self._path = directory / f".{secrets.token_hex(12)}{PARTIAL}"
@@ -90,6 +98,10 @@ class BlobWriter:
             while view:
                 view = view[self._file.write(view) :]
         self.size += total
+        fresh = self.size - self._written_out
+        if fresh >= _WRITTEN_OUT_TOGETHER:
+            begin_writing_out(self._file.fileno(), self._written_out, fresh)
+            self._written_out = self.size
         return total
 
     def fileno(self) -> int:
@@ -118,7 +130,7 @@ class BlobWriter:
             self.size = os.fstat(self._file.fileno()).st_size
         found = self._check(digest, size)
         with self._naming_failures():
-            os.fsync(self._file.fileno())
+            self._sync(self._file.fileno())
             # Still open, so that the lock protects the file until it has its name.
             self._install(self._path, found, self.size)
             self._file.close()

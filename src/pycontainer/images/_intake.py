@@ -75,9 +75,10 @@ def take_in(
         reference = names[0] if names else None
         progress(TransferStarted(reference, manifest.digest, tuple(dict.fromkeys(manifest.layers))))
         pairs = dict.fromkeys(zip(manifest.layers, config.diff_ids, strict=True))
-        for_each(pairs, lambda pair: _take_layer(store, source, *pair, progress))
-        _write(store, manifest.config, config.encode())
-        _write(store, manifest.descriptor(), manifest.encode())
+        with store.sync_together():
+            for_each(pairs, lambda pair: _take_layer(store, source, *pair, progress))
+            _write(store, manifest.config, config.encode())
+            _write(store, manifest.descriptor(), manifest.encode())
         link_image(store, manifest, config)
         _names.assign(store, manifest.descriptor(), manifest.config.digest, names)
         progress(TransferDone(reference, manifest.digest))
