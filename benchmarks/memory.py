@@ -1,6 +1,8 @@
 """``python -m benchmarks.memory WORK MIB DIRECTORY``: do it, and print how much memory it took at the peak.
 
-The work is ``unpack`` or ``pack`` and a compression; the layer has one file of so many MiB.
+The work is ``unpack`` or ``pack`` and a compression; the layer has so many MiB. What is packed is one file
+with no data on the disk. What is unpacked is the same file again and again, each time in place of the one
+before, so that a layer of any size needs little room.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ __all__: list[str] = []
 
 _MIB = 1 << 20
 _KIB = 1024
+_FILE = 64  # MiB
 
 
 def _peak_kib() -> int:
@@ -48,8 +51,16 @@ def _tar(mib: int) -> Iterator[bytes]:
     from pycontainer.layers import Entry, Kind, write_tar
 
     block = os.urandom(_MIB // 2) + bytes(_MIB // 2)
-    entry = Entry(b"file", Kind.FILE, size=mib * _MIB, content=lambda: repeat(block, mib))
-    return write_tar(iter((entry,)))
+    sizes = [_FILE] * (mib // _FILE) + [mib % _FILE]
+    return write_tar(
+        Entry(
+            b"file",
+            Kind.FILE,
+            size=size * _MIB,
+            content=lambda size=size: repeat(block, size),  # type: ignore[misc]
+        )
+        for size in sizes
+    )
 
 
 def _compressed(mib: int, codec: str) -> Iterator[bytes]:

@@ -230,10 +230,11 @@ def _and(own: Entry) -> Iterator[Entry]:
 )
 @contextlib.contextmanager
 def grow_memory(directory: Path, size: int) -> Iterator[Sides]:
-    """A fresh process extracts or makes a layer with one file of so many MiB.
+    """A fresh process extracts or makes a layer of so many MiB.
 
     Its resident set at the peak, less that of the interpreter before it imported anything. What bounds it
-    are the buffers between the stages, which hold so many chunks whatever comes.
+    are the buffers between the stages, which hold so many chunks whatever comes. What is extracted is one file
+    of 64 MiB after the other, each in place of the one before; what a layer is made of is a file of zeros.
     """
     root = directory / "root"
 

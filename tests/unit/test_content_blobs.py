@@ -213,6 +213,60 @@ def test_bytes_written_past_the_writer_are_counted(blobs: BlobDir) -> None:
         assert writer.size == len(DATA)
 
 
+@pytest.mark.parametrize("refusal", [None, errno.EXDEV, errno.ENOSYS])
+def test_a_file_is_copied_by_the_kernel_or_without_it(
+    blobs: BlobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None
+) -> None:
+    data = os.urandom((1 << 20) + 7)
+    (tmp_path / "source").write_bytes(data)
+    if refusal is not None:
+
+        def refuse(*_arguments: int) -> int:
+            raise OSError(refusal, os.strerror(refusal))
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    with (tmp_path / "source").open("rb") as source, blobs.writer() as writer:
+        writer.write(b"before ")
+        writer.write_file(source.fileno())
+        writer.write(b" behind")
+        digest = writer.commit()
+    assert digest == Digest.of(b"before " + data + b" behind")
+    assert blobs.path(digest).read_bytes() == b"before " + data + b" behind"
+
+
+def test_a_file_that_is_not_what_was_expected_is_found_out(blobs: BlobDir, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(DATA[::-1])
+    with source.open("rb") as file, blobs.writer(described()) as writer:
+        writer.write_file(file.fileno())
+        with pytest.raises(DigestMismatch):
+            writer.commit()
+    source.write_bytes(DATA * 2)
+    with (
+        source.open("rb") as file,
+        blobs.writer(described()) as writer,
+        pytest.raises(SizeMismatch),
+    ):
+        writer.write_file(file.fileno())
+    assert not list(blobs.digests())
+
+
+def test_a_disk_that_fails_while_a_file_is_copied_is_told(
+    blobs: BlobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "source").write_bytes(DATA)
+    monkeypatch.setattr(os, "copy_file_range", fail)
+    with (
+        (tmp_path / "source").open("rb") as source,
+        blobs.writer() as writer,
+        pytest.raises(ContentError, match="No space"),
+    ):
+        writer.write_file(source.fileno())
+
+
 def test_another_algorithm_has_its_own_directory(blobs: BlobDir, tmp_path: Path) -> None:
     expected = described(algorithm="sha512")
     with blobs.writer(expected) as writer:

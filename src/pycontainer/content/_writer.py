@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -25,6 +26,13 @@ __all__ = ["PARTIAL", "BlobWriter", "sync_directory"]
 PARTIAL = ".partial"
 """Ending of the names of unfinished blobs; those begin with a dot."""
 
+_NOT_BY_THE_KERNEL: Final = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
+)
+"""What copy_file_range(2) answers where it cannot be used between these files."""
+
+_COPIED_TOGETHER: Final = 1 << 30
+_READ_TOGETHER: Final = 1 << 20
 _WRITTEN_OUT_TOGETHER: Final = 8 << 20
 """The kernel is told to begin with these, so that not all is left to do when the blob is synced."""
 
@@ -104,6 +112,34 @@ class BlobWriter:
             self._written_out = self.size
         return total
 
+    def write_file(self, source: int) -> None:
+        """Append all of a file, from its beginning: by the kernel where it can, which may share the blocks.
+
+        What is hashed is what stands in the blob afterwards.
+
+        Args:
+            source: Its descriptor.
+
+        Raises:
+            SizeMismatch: More than expected have come.
+            ContentError: The bytes cannot be copied.
+        """
+        begun = self.size
+        with self._naming_failures():
+            copied = _copy(source, self._file.fileno(), begun)
+            self._file.seek(0, os.SEEK_END)
+        self.size += copied
+        if self._expected is not None and self.size > self._expected.size:
+            raise SizeMismatch(
+                f"blob {self._expected.digest} should have {self._expected.size} bytes, "
+                f"at least {self.size} have come"
+            )
+        if self._hash is not None:
+            with self._naming_failures():
+                while piece := os.pread(self._file.fileno(), _READ_TOGETHER, begun):
+                    self._hash.update(piece)
+                    begun += len(piece)
+
     def fileno(self) -> int:
         """The temporary file's descriptor, for calls such as copy_file_range(2)."""
         return self._file.fileno()
@@ -178,6 +214,21 @@ class BlobWriter:
             raise ContentError(
                 f"cannot write a blob in {self._path.parent}: {error.strerror}"
             ) from error
+
+
+def _copy(source: int, target: int, at: int) -> int:
+    """Copy a file to a place in another, and return how many bytes that were."""
+    copied = 0
+    try:
+        while more := os.copy_file_range(source, target, _COPIED_TOGETHER, copied, at + copied):
+            copied += more
+    except OSError as error:
+        if error.errno not in _NOT_BY_THE_KERNEL:
+            raise
+    # Some file systems have no such call, and those of /proc end early; whatever is left is read.
+    while piece := os.pread(source, _READ_TOGETHER, copied):
+        copied += os.pwrite(target, piece, at + copied)
+    return copied
 
 
 def sync_directory(path: Path) -> None:

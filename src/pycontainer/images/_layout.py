@@ -39,7 +39,6 @@ INDEX_FILE: Final = "index.json"
 _TAG: Final = "org.opencontainers.image.ref.name"
 _NAME: Final = "io.containerd.image.name"  # where containerd and Docker put the whole name
 _UNKNOWN: Final = "unknown"  # platform of attestations and other companions of an image
-_CHUNK: Final = 1 << 20
 
 _log = logging.getLogger("pycontainer.images")
 
@@ -169,9 +168,8 @@ def _is_replaced(old: Descriptor, new: Descriptor) -> bool:
 def _copy(store: Store, target: BlobDir, blob: Descriptor) -> None:
     if target.exists(blob.digest):
         return
-    with store.blobs.reader(blob) as reader, target.writer(blob) as writer:
-        while data := reader.read(_CHUNK):
-            writer.write(data)
+    with store.blobs.open(blob.digest) as source, target.writer(blob) as writer:
+        writer.write_file(source.fileno())
         writer.commit()
 
 
