@@ -76,7 +76,7 @@ def create_gzip(directory: Path) -> Iterator[Pair]:
         yield _ours(tree, directory / "blobs", Compression.GZIP), peer
 
 
-@case("Build an image by COPY, large tree", rounds=7, warm_up=1, group="layers")
+@case("Build an image by COPY, large tree", rounds=3, warm_up=1, group="layers")
 @contextlib.contextmanager
 def build_copy(directory: Path) -> Iterator[Pair]:
     """The same tree by `Builder.copy` and `build` without cache, against the same `docker build`.

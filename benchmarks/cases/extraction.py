@@ -138,7 +138,7 @@ def extract_umoci(directory: Path) -> Iterator[Pair]:
 
 @case(
     "Extract a layer from a file, gzip, large, against umoci without its manifest",
-    rounds=7,
+    rounds=3,
     warm_up=1,
     group="layers",
 )
