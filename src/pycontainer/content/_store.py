@@ -380,13 +380,8 @@ class Store:
         Raises:
             ContentError: The disk failed.
         """
-        batch = _unsynced.Batch(self)
-        token = _unsynced.current_batches.set((*_unsynced.current_batches.get(), batch))
-        try:
+        with _unsynced.Batch(self):
             yield
-        finally:
-            _unsynced.current_batches.reset(token)
-        batch.sync()
 
     def _install_blob(
         self, connection: sqlite3.Connection, blob: Node, install: Path, path: Path

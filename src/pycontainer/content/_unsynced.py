@@ -19,7 +19,7 @@ import threading
 import time
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from pycontainer._linux.durable import boot_id, sync_file_system
 from pycontainer.content._database import Schema
@@ -119,12 +119,24 @@ def _drop(store: Store, notes: Iterable[tuple[str, str, float]]) -> None:
 
 
 class Batch:
-    """Blobs of a store that are synced together. For several threads."""
+    """Blobs of a store that are synced together, at the end of a `with` block without an exception.
+
+    Several threads may add to it.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._process = os.getpid()
         self._blobs: list[tuple[Node, Path, float]] = []
+
+    def __enter__(self) -> Self:
+        self._token = current_batches.set((*current_batches.get(), self))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        current_batches.reset(self._token)
+        if kind is None:
+            self.sync()
 
     @property
     def is_ours(self) -> bool:
