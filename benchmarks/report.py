@@ -57,7 +57,7 @@ def overview(compared: Sequence[Compared]) -> str:
             str(result.wall_ratio),
             f"{result.bounds.wall:g}" if result.bounds else "",
             str(result.cpu_ratio) if result.cpu else "",
-            f"{result.bounds.cpu:g}" if result.bounds else "",
+            f"{result.bounds.cpu:g}" if result.bounds and result.cpu else "",
         ]
         for result in compared
     ]
