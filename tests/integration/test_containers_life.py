@@ -86,6 +86,16 @@ def test_a_container_is_started_again_with_its_files(image: Image) -> None:
         assert container.diff() == (pc.Change("/runs", "added"),)
 
 
+def test_layers_lost_in_a_power_cut_are_made_again(image: Image) -> None:
+    with started(image, "echo run >> /runs; cat /runs") as container:
+        assert container.wait(10) == 0
+        for diff_id in image.diff_ids:  # as opening the store does then
+            image.store.remove_resource("layer", str(diff_id))
+        container.start()
+        assert container.wait(10) == 0
+        assert output(container) == ["run"] * 3
+
+
 def test_a_detached_container_is_started_again_by_whoever_finds_it(image: Image) -> None:
     container = started(image, "echo run >> /runs; cat /runs; sleep 60", detach=True, name="again")
     try:

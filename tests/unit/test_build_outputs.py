@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from built_images import contents_of, layers_of
-from pycontainer.build import Builder, Output, OutputFormat
+from pycontainer.build import BuildCache, Builder, Output, OutputFormat
 from pycontainer.content import Store
 from pycontainer.errors import BuildError
 from pycontainer.images import Image
@@ -168,6 +168,10 @@ def test_squashing_leaves_the_base_and_one_layer(
     assert short.config.config == long.config.config
     assert [step.created_by for step in short.history[:-1]] == [s.created_by for s in long.history]
     assert [step.empty_layer for step in short.history].count(False) == len(short.layers)
+    before = BuildCache(store).entries()
+    assert steps.build(store=store, squash=True).digest == short.digest
+    assert len(BuildCache(store).entries()) == len(before)
+    BuildCache(store).prune()
     assert steps.build(store=store, squash=True).digest == short.digest
 
 

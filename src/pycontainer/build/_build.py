@@ -139,6 +139,7 @@ def solve(
         platform: What for; None for this machine.
         cancellation: Told, and heard, when the build ends early.
     """
+    cache = BuildCache(store)
     with store.temporary("build") as scratch:
         work = Work(
             store=store,
@@ -156,7 +157,7 @@ def solve(
         )
         solver = Solver(
             work,
-            BuildCache(store),
+            cache,
             progress=options.progress,
             use_cache=options.use_cache,
             imports=imports,
@@ -164,7 +165,7 @@ def solve(
         state = solver.solve(target, timeout=options.timeout)
         assert isinstance(state, State), f"{target.title} gives no image"
         if options.squash:
-            state = squash(_base(target, solver), state, work)
+            state = squash(_base(target, solver), state, work, cache)
     return Solved(state, solver.results, solver.records)
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from pycontainer.build._cache import BuildCache, cache_key
 from pycontainer.build._entries import store_layer, tree_of
 from pycontainer.layers import Entry, Kind, Ownership, read_entry
 
@@ -85,12 +86,19 @@ def _deletions(before: TreeView, after: TreeView, path: str) -> Iterator[Entry]:
             yield Entry((above + b"/" if above else b"") + _WHITEOUT + name, Kind.FILE, 0o600)
 
 
-def squash(base: State, state: State, work: Work) -> State:
+def squash(base: State, state: State, work: Work, cache: BuildCache) -> State:
     """The same files with all that was added to a base in one layer; the history keeps each step."""
     if len(state.layers) - len(base.layers) < 2:
         return state
-    entries = changed_entries(tree_of(base, work), tree_of(state, work))
-    layer = store_layer(_at(entries, work.epoch), work)
+    form = [work.compression.value, work.level]
+    key = cache_key("squash", work.epoch, form, [base.chain_id, state.chain_id])
+    known = cache.lookup(key)
+    if known is not None:
+        layer = known.layer
+    else:
+        entries = changed_entries(tree_of(base, work), tree_of(state, work))
+        layer = store_layer(_at(entries, work.epoch), work)
+        cache.record([key], "squash", layer)
     kept = len(base.config.history)
     steps = state.config.history[kept:]
     squashed = base

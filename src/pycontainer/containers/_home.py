@@ -25,6 +25,7 @@ from pycontainer.containers._upkeep import Upkeep
 from pycontainer.content import Schema, remove_tree
 from pycontainer.errors import ContainerError, ContainerNotFound, ContainerStateError, NameInUse
 from pycontainer.images import Image
+from pycontainer.oci import Descriptor, ImageConfig, Manifest
 from pycontainer.runtime import (
     ResolvedUser,
     await_end,
@@ -37,7 +38,7 @@ from pycontainer.runtime import (
     resolve_user,
     warm_up,
 )
-from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView
+from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView, ensure_layer
 
 if TYPE_CHECKING:
     import sqlite3
@@ -130,6 +131,21 @@ class New:
         """Where its monitor records events, and as whose."""
         place = str(self.directory.parent.parent / "events")
         return place, self.record.id, json.dumps(self.record.event_attributes())[1:-1]
+
+
+def restore_layers(store: Store, record: Record) -> None:
+    """Make the layers of a container's image again that were lost when the machine went down.
+
+    Raises:
+        ContentError: A stored layer is missing or damaged.
+    """
+    lowers = RootfsPlan.from_wire(record.rootfs).lowers
+    if all(os.path.exists(lower) for lower in lowers):
+        return
+    manifest = Manifest.parse(store.blobs.read_bytes(Descriptor.from_json(record.manifest)))
+    config = ImageConfig.parse(store.blobs.read_bytes(manifest.config))
+    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+        ensure_layer(store, layer, diff_id)
 
 
 def directory(store: Store, container_id: str) -> Path:

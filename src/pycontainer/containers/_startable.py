@@ -183,6 +183,7 @@ class Startable(Inside):
         (self._directory / "held").unlink(missing_ok=True)
         spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         self._record = record
+        _home.restore_layers(self._store, record)
         new = _home.New(record, self._directory, spec, self._plan)
         try:
             self._running, self._stdin = start_of(new, timeout=timeout, again=True)
