@@ -22,6 +22,7 @@ from attrs import asdict, evolve, field, frozen
 from pycontainer._linux import inotify
 from pycontainer.containers._populate import populate, with_volumes_of
 from pycontainer.containers._upkeep import Upkeep
+from pycontainer.containers._view import thaw_after_a_kill
 from pycontainer.content import Schema, remove_tree
 from pycontainer.errors import ContainerError, ContainerNotFound, ContainerStateError, NameInUse
 from pycontainer.images import Image
@@ -422,23 +423,30 @@ def _end(home: Path, timeout: float) -> bool:
 
 
 def recover(store: Store) -> None:
-    """Remove what attached containers left whose monitor was killed with their program.
+    """Do what was left undone by programs and monitors that were killed, or by a reboot.
 
-    Done once for each handle of a store. Detached ones stay as they are: found, and stopped or
-    running without anybody to see them end.
+    Done once for each handle of a store: what attached containers left is removed; detached ones
+    that run get a new monitor, others are started again if their policy says so.
     """
     if store in _recovered:
         return
     _recovered.add(store)
+    from pycontainer.containers._recovery import revive  # it starts containers, and so needs this
+
     for home in store.directory("containers").iterdir():
         with contextlib.suppress(FileNotFoundError):
             young = time.time() - home.stat().st_mtime < _YOUNG_SECONDS
             record = read_record(home)
-            if young or is_watched(home) or (record is not None and record.detached):
+            thaw_after_a_kill(home)
+            if is_watched(home):
                 continue
-            if _is_owned(home):
-                continue
-            if finish(home):
+            if (
+                record is not None
+                and record.detached
+                and (record.kept or read_state(home) is not None)
+            ):
+                revive(home, record)
+            elif not young and not _is_owned(home) and finish(home):
                 forget(store, home.name)
 
 

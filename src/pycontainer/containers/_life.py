@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pycontainer.containers import _home
 from pycontainer.containers._details import Details, look
 from pycontainer.containers._health import Health, read_health
-from pycontainer.containers._upkeep import RestartPolicy, Upkeep, signal_number
+from pycontainer.containers._upkeep import HELD, RestartPolicy, Upkeep, signal_number
 from pycontainer.containers._view import exclusive_files
 from pycontainer.errors import ContainerStateError, TimeoutExpired
 from pycontainer.runtime import (
@@ -39,7 +39,6 @@ __all__ = ["DELETE_SECONDS", "Life", "Status"]
 
 _LOOK_SECONDS: Final = 0.01
 _RECHECK_SECONDS: Final = 0.5
-_HELD: Final = "held"
 DELETE_SECONDS: Final = 30.0
 Status = Literal["creating", "created", "running", "paused", "restarting", "stopped"]
 
@@ -282,7 +281,7 @@ class Life:
         """Have nobody start it again by its restart policy."""
         record = _home.read_record(self._directory)
         if record is not None and Upkeep.from_json(record.upkeep).restart != RestartPolicy():
-            (self._directory / _HELD).touch()
+            (self._directory / HELD).touch()
         control = open_control(self._directory)
         if control is not None:
             with control:

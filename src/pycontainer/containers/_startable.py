@@ -12,12 +12,13 @@ from attrs import evolve
 from pycontainer.containers import _home
 from pycontainer.containers._inside import Inside, close_descriptor
 from pycontainer.containers._options import limited
-from pycontainer.containers._upkeep import RestartPolicy, Upkeep
+from pycontainer.containers._upkeep import HELD, RestartPolicy, Upkeep
 from pycontainer.containers._view import exclusive_files, running_state
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.errors import ContainerStateError
 from pycontainer.oci.runtime import RuntimeSpec
 from pycontainer.runtime import (
+    adopt,
     change_limits,
     change_policy,
     clear,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainer.containers._limits import Limits
-    from pycontainer.runtime import Running
+    from pycontainer.runtime import Running, State
 
-__all__ = ["ClassOrInstance", "Startable", "start_of"]
+__all__ = ["ClassOrInstance", "Startable", "start_of", "taken_over"]
 
 _RELEASE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.002
@@ -180,7 +181,7 @@ class Startable(Inside):
                 remedy="start it there, or make it with detach=True",
             )
         self._relieve_monitor()
-        (self._directory / "held").unlink(missing_ok=True)
+        (self._directory / HELD).unlink(missing_ok=True)
         spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         self._record = record
         _home.restore_layers(self._store, record)
@@ -212,6 +213,23 @@ class Startable(Inside):
             if time.monotonic() > deadline:
                 raise ContainerStateError(f"the monitor of container {self.name} does not go")
             time.sleep(_POLL_SECONDS)
+
+
+def taken_over(new: _home.New, state: State) -> Running:
+    """Give a container that runs a new monitor, since its own was killed."""
+    upkeep = Upkeep.from_json(new.record.upkeep)
+    return adopt(
+        state,
+        new.spec,
+        new.rootfs,
+        new.directory,
+        name=new.record.id,
+        log=upkeep.log.kept,
+        remove=new.record.remove,
+        upkeep=upkeep.to_wire(),
+        events=new.events,
+        timeout=_RELEASE_SECONDS,
+    )
 
 
 def start_of(new: _home.New, *, timeout: float | None, again: bool = False) -> tuple[Running, int]:

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from pycontainer.oci import ContainerConfig
 
-__all__ = ["GRACE_SECONDS", "RestartPolicy", "Upkeep", "signal_number"]
+__all__ = ["GRACE_SECONDS", "HELD", "RestartPolicy", "Upkeep", "signal_number"]
 
 GRACE_SECONDS: Final = 10.0
+HELD: Final = "held"
+"""The file in a container's directory that says: whoever may, has stopped it on purpose."""
+
 _POLICIES: Final = ("no", "on-failure", "always", "unless-stopped")
 
 

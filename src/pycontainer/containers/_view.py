@@ -29,8 +29,16 @@ if TYPE_CHECKING:
     from pycontainer.oci.runtime import Mount
     from pycontainer.snapshots import RootfsPlan
 
-__all__ = ["exclusive_files", "frozen", "opened_layers", "opened_root", "running_state"]
+__all__ = [
+    "exclusive_files",
+    "frozen",
+    "opened_layers",
+    "opened_root",
+    "running_state",
+    "thaw_after_a_kill",
+]
 
+_FROZEN = "frozen"
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -74,18 +82,25 @@ def opened_layers(home: Path, plan: RootfsPlan) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def exclusive_files(home: Path) -> Iterator[None]:
-    """Be the only one who mounts a stopped container's writable layer.
+def exclusive_files(home: Path, *, wait: bool = True) -> Iterator[None]:
+    """Be the only one who mounts a stopped container's writable layer, starts or freezes it.
+
+    Args:
+        home: The container's directory.
+        wait: Whether to wait for whoever else is.
 
     Raises:
         ContainerStateError: The container is gone.
+        BlockingIOError: Somebody else is, and that is not to be waited for.
     """
     try:
         fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise ContainerStateError(f"container {home.name[:12]} is gone") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (home / _FROZEN).exists():
+            _thaw_after(home)
         yield
     finally:
         os.close(fd)
@@ -99,15 +114,33 @@ def frozen(home: Path) -> Iterator[None]:
         if state is None or is_frozen(state):
             yield
             return
+        (home / _FROZEN).touch()  # first: who finds it, and nobody at work, thaws the container
         try:
             freeze(state)
         except UnsupportedFeature:
+            (home / _FROZEN).unlink(missing_ok=True)
             yield
             return
         try:
             yield
         finally:
-            thaw(state)
+            _thaw_after(home)
+
+
+def _thaw_after(home: Path) -> None:
+    """Let the processes go on that `frozen` stopped, in this program or in one that was killed."""
+    state = running_state(home)
+    if state is not None and is_frozen(state):
+        thaw(state)
+    (home / _FROZEN).unlink(missing_ok=True)
+
+
+def thaw_after_a_kill(home: Path) -> None:
+    """Let a container go on that a program froze which then was killed."""
+    if (home / _FROZEN).exists():
+        busy = contextlib.suppress(BlockingIOError, ContainerStateError)
+        with busy, exclusive_files(home, wait=False):  # who gets the lock thaws
+            pass
 
 
 def running_state(home: Path) -> State | None:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pycontainer.runtime._inside.rotation import name_of, numbers
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
-    from pycontainer.runtime.launcher import Running, execute, launch, warm_up, write_spec
+    from pycontainer.runtime.launcher import Running, adopt, execute, launch, warm_up, write_spec
     from pycontainer.runtime.limits import change_limits, change_policy
-    from pycontainer.runtime.plan import OWNER, REAPER, SUBPATH
+    from pycontainer.runtime.plan import OWNER, REAPER, SUBPATH, boot_id
     from pycontainer.runtime.reach import socket_inside
     from pycontainer.runtime.recovery import clear, finish
     from pycontainer.runtime.seccomp import parse_profile
@@ -42,7 +42,9 @@ __all__ = [
     "ResolvedUser",
     "Running",
     "State",
+    "adopt",
     "await_end",
+    "boot_id",
     "change_limits",
     "change_policy",
     "clear",
@@ -82,7 +84,9 @@ _HOMES = {
     "ResolvedUser": "users",
     "Running": "launcher",
     "State": "state",
+    "adopt": "launcher",
     "await_end": "state",
+    "boot_id": "plan",
     "change_limits": "limits",
     "change_policy": "limits",
     "clear": "recovery",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pycontainer.oci.runtime import Process, RuntimeSpec
     from pycontainer.snapshots import RootfsPlan
 
-__all__ = ["Running", "execute", "launch", "plan_group", "warm_up", "write_spec"]
+__all__ = ["Running", "adopt", "execute", "launch", "plan_group", "warm_up", "write_spec"]
 
 _SIGKILL = 9
 _ENTERED = ("mount", "uts", "ipc", "pid", "cgroup", "network")
@@ -245,12 +246,66 @@ def launch(
         UnsupportedFeature: The kernel or this user's rights lack something.
         TimeoutExpired: The start took too long; it was undone.
     """
-    group = plan_group(spec, name)
+    plan = _plan(spec, rootfs, directory, plan_group(spec, name), upkeep)
+    plan.update(log=log, detach=detach, remove=remove, keep=keep, events=list(events or ()))
+    join_others(plan, spec)
+    plan["run"] = last_run(directory) + 1 if keep else 1
+    # Before anything is made: whoever finds this directory knows what may have to be undone.
+    write_spec(spec, directory)
+    write_intent(directory, {n.type for n in spec.namespaces}, plan["cgroup"])
+    return _start(plan, (stdin, stdout, stderr), detached=detach, timeout=timeout)
+
+
+def adopt(
+    state: State,
+    spec: RuntimeSpec,
+    rootfs: RootfsPlan,
+    directory: Path,
+    *,
+    name: str,
+    log: bool,
+    remove: bool,
+    upkeep: Mapping[str, object],
+    events: tuple[str, str, str],
+    timeout: float | None,
+) -> Running:
+    """Give a detached container that runs a new monitor, since its own was killed.
+
+    Arguments and errors as for `launch`.
+
+    Raises:
+        ContainerStateError: The container has ended.
+        StartError: Somebody else looks after it.
+    """
+    plan = _plan(spec, rootfs, directory, plan_group(spec, name), upkeep)
+    plan.update(log=log, detach=True, remove=remove, keep=True, events=list(events), run=state.run)
+    with contextlib.suppress(ContainerStateError):  # only a restart by its policy needs the others
+        join_others(plan, spec)
+    plan["cgroup"] = {"device_program": b"", **plan["cgroup"], **state.cgroup}
+    plan["adopted"] = {
+        "pid": state.pid,
+        "start_time": state.start_time,
+        "started_at": state.started_at,
+        "restarts": state.restarts,
+    }
+    pidfd = state.open_pidfd()
+    try:
+        return _start(plan, (None, None, None), pidfd=pidfd, detached=True, timeout=timeout)
+    finally:
+        os.close(pidfd)
+
+
+def _plan(
+    spec: RuntimeSpec,
+    rootfs: RootfsPlan,
+    directory: Path,
+    group: cgroups.CgroupPlan,
+    upkeep: Mapping[str, object] | None,
+) -> dict[str, Any]:
     program = seccomp.compile_filter_of(spec.seccomp, spec.process.capabilities.bounding)
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
-    plan.update(log=log, detach=detach, remove=remove, keep=keep, upkeep=dict(upkeep or {}))
-    plan["events"] = list(events or ())
+    plan.update(upkeep=dict(upkeep or {}), adopted={})
     if health := plan["upkeep"].get("health"):
         check = evolve(spec.process, args=tuple(health["args"]), terminal=False)
         plan["upkeep"]["health"] = {
@@ -263,12 +318,7 @@ def launch(
                 detach=True,
             ),
         }
-    join_others(plan, spec)
-    plan["run"] = last_run(directory) + 1 if keep else 1
-    # Before anything is made: whoever finds this directory knows what may have to be undone.
-    write_spec(spec, directory)
-    write_intent(directory, {n.type for n in spec.namespaces}, plan["cgroup"])
-    return _start(plan, (stdin, stdout, stderr), detached=detach, timeout=timeout)
+    return plan
 
 
 def plan_group(spec: RuntimeSpec, name: str) -> cgroups.CgroupPlan:

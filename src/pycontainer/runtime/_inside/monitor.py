@@ -87,12 +87,18 @@ class _Monitor:
     def start(self, stdio: list[int]) -> None:
         """Bring the container to life or raise; what was made is undone by `clean_up`."""
         os.chdir(str(self.plan["directory"]))  # also keeps the names below short (sun_path)
-        self._lock()
+        if not self.plan["adopted"]:
+            self._lock()
         if self.plan["upkeep"]:
             from pycontainer.runtime._inside.keeper import Keeper  # few containers need it
 
-            self.keeper = Keeper(self.plan["upkeep"], stdio)
-        self.bring_to_life(stdio)
+            self.keeper = Keeper(self.plan["upkeep"], stdio[-3:])
+        if self.plan["adopted"]:
+            from pycontainer.runtime._inside.adoption import adopt
+
+            adopt(self, stdio)
+        else:
+            self.bring_to_life(stdio)
 
     def bring_to_life(self, stdio: list[int]) -> None:
         """Do what each start of the container takes, this monitor's first or not."""
@@ -103,7 +109,11 @@ class _Monitor:
         self.step = "open the standard streams"
         limit = () if self.keeper is None else self.keeper.log_limit
         payload = self.streams.open(
-            stdio, log=bool(self.plan["log"]), tty=bool(self.plan["tty"]), limit=limit
+            stdio,
+            log=bool(self.plan["log"]),
+            tty=bool(self.plan["tty"]),
+            limit=limit,
+            mend=bool(self.plan["keep"]) and self.listener is None,
         )
         self.step = "clone the container"
         group = cgroup.open_v2(self.cgroup)
@@ -126,8 +136,9 @@ class _Monitor:
         """Wait until init has executed its command, and say so."""
         self.step = "write the state down"
         if self.listener is None:
-            self._listen()
-        begun = self._describe()
+            self.listen()
+        begun = process.start_time(self.pid)
+        self.describe(begun, time.time())
         if console is not None:
             self.streams.take_terminal(console)
         failure = wire.read_all(report)
@@ -187,7 +198,8 @@ class _Monitor:
         # No other monitor has this directory; but whoever asks for one holds the lock for a moment.
         fcntl.flock(fd, fcntl.LOCK_EX)
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Take connections of those who want something of the container."""
         listener = _socket.socket(
             _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
         )
@@ -199,9 +211,8 @@ class _Monitor:
         listener.listen(16)
         self.listener = listener
 
-    def _describe(self) -> int:
-        """Prepare the state, which holds once init has executed its command; gives its start time."""
-        begun = process.start_time(self.pid)
+    def describe(self, begun: int, started_at: float) -> None:
+        """Prepare the state, which holds once init has executed its command."""
         files.prepare(
             "state.json",
             b'{"pid": %d, "start_time": %d, "monitor": %d, "monitor_start_time": %d, '
@@ -211,13 +222,12 @@ class _Monitor:
                 begun,
                 os.getpid(),
                 process.start_time(os.getpid()),
-                time.time(),
+                started_at,
                 str(self.plan["boot_id"]).encode(),
                 self.run_number,
                 0 if self.keeper is None else self.keeper.restarts,
             ),
         )
-        return begun
 
     def give_up(self, step: str, code: int, text: str) -> None:
         """Tell the owner why there is no container; the rest is `clean_up`'s."""
@@ -273,17 +283,29 @@ class _Monitor:
         return self.detached or self.remove or self.delete_requested or self.released
 
     def _ended(self, poll: select.poll) -> None:
-        _, status = os.waitpid(self.pid, 0)
+        code = self._exit_code()
         if not self.plan["own_pids"]:  # its end was not that of all the others
             cgroup.kill(self.cgroup)
-        code = os.waitstatus_to_exitcode(status)
-        if code < 0:
-            code = 128 - code
         out_of_memory = cgroup.oom_killed(self.cgroup)
         self.streams.drain(poll)
         if self.keeper is not None:
-            self.keeper.ended(code, poll, may_go_on=not self.delete_requested)
+            failed = 1 if code is None else code
+            self.keeper.ended(failed, poll, may_go_on=not self.delete_requested)
         self.record_exit(code, out_of_memory)
+
+    def _exit_code(self) -> int | None:
+        """128 + n after signal n; None where nobody knows."""
+        status: int | None
+        try:
+            _, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:  # an adopted one
+            from pycontainer.runtime._inside.adoption import exit_status
+
+            status = exit_status(self.pid, self.pidfd)
+        if status is None:
+            return None
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
 
     def record_event(self, action: str, more: str = "") -> None:
         """Append an event to the journal of the store, if whoever asked for the container said which."""
@@ -301,8 +323,12 @@ class _Monitor:
         except OSError:  # a full disk costs the event
             pass
 
-    def record_exit(self, code: int, out_of_memory: bool) -> None:
+    def record_exit(self, code: int | None, out_of_memory: bool) -> None:
         """Write down how the container ended, and tell who wants to know."""
+        if code is None:
+            self.record_event("die")
+            self.exit = ("lost", 0, out_of_memory)
+            return
         due = None if self.keeper is None else self.keeper.start_due
         document = (
             b'{"run": %d, "restarts": %d, "exit_code": %d, "oom_killed": %s, "finished_at": %.6f, '

@@ -15,7 +15,7 @@ MARK = bytes(16)
 
 _NAME = "log"
 _LEAST = 64
-_FLAGS = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
+_FLAGS = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC
 
 
 class Rotation:

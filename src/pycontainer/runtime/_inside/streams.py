@@ -42,7 +42,13 @@ class Streams:
     # --- opening -----------------------------------------------------------------------------
 
     def open(
-        self, stdio: list[int], *, log: bool, tty: bool, limit: tuple[int, ...] = ()
+        self,
+        stdio: list[int],
+        *,
+        log: bool,
+        tty: bool,
+        limit: tuple[int, ...] = (),
+        mend: bool = False,
     ) -> list[int]:
         """Decide what the payload gets as 0, 1 and 2.
 
@@ -51,15 +57,10 @@ class Streams:
             log: Keep a log of stdout and stderr; the owner's then are not used.
             limit: Bytes of a file of the log, and how many files there are; empty for no limit.
             tty: The payload gets a terminal made inside, which `take_terminal` connects.
+            mend: Another monitor may have been killed while it wrote to the log.
         """
-        if limit:
-            from pycontainer.runtime._inside.rotation import Rotation  # few containers need it
-
-            self._rotation = Rotation(limit[0], limit[1])
-            self._log = self._rotation.open()
-        elif log:
-            flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
-            self._log = os.open("log", flags, 0o600)
+        if log:
+            self._open_log(limit, mend=mend)
         if tty:
             self._stdin, self._terminal_out = stdio[0], stdio[1]
             self._payload = stdio[2:]
@@ -70,6 +71,28 @@ class Streams:
             stdio = [stdio[0], self._fifo("out.fifo", 1), self._fifo("err.fifo", 2)]
         self._payload = stdio
         return stdio
+
+    def take_over(self, *, log: bool, limit: tuple[int, ...]) -> None:
+        """Go on with the log of a container whose monitor was killed; a terminal went with that."""
+        if log:
+            for name, stream in (("out.fifo", 1), ("err.fifo", 2)):
+                try:
+                    reader = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    continue
+                self._sources[reader] = stream
+            self._open_log(limit, mend=True)
+
+    def _open_log(self, limit: tuple[int, ...], *, mend: bool) -> None:
+        if limit:
+            from pycontainer.runtime._inside.rotation import Rotation  # few containers need it
+
+            self._rotation = Rotation(limit[0], limit[1])
+            self._log = self._rotation.open()
+        else:
+            self._log = os.open("log", os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        if mend:
+            _cut_off(self._log)
 
     def _fifo(self, name: str, stream: int) -> int:
         try:
@@ -212,6 +235,18 @@ class Streams:
         del self._sources[fd]
         if fd != self._terminal:
             os.close(fd)
+
+
+def _cut_off(log: int) -> None:
+    """Remove a frame at the end of a log that is not whole; what is appended could not be told from it."""
+    size, at = os.fstat(log).st_size, 0
+    while at < size:
+        header = os.pread(log, HEADER_SIZE, at)
+        end = at + HEADER_SIZE + int.from_bytes(header[12:], "little")
+        if len(header) < HEADER_SIZE or end > size:
+            os.ftruncate(log, at)
+            return
+        at = end
 
 
 def _read(fd: int) -> bytes | None:
