@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pycontainer.errors import Error
     from pycontainer.images import Image, Registry
     from pycontainer.oci import Digest, Platform, Reference
-    from pycontainer.registry import Credentials
+    from pycontainer.registry import Credentials, ServerOptions
 
 __all__ = [
     "Builder",
@@ -61,6 +61,7 @@ __all__ = [
     "Reference",
     "Registry",
     "Security",
+    "ServerOptions",
     "Store",
     "Volume",
     "errors",
@@ -96,6 +97,7 @@ _HOMES = {
     "Reference": "oci",
     "Registry": "images",
     "Security": "containers",
+    "ServerOptions": "registry",
     "Store": "content",
     "Volume": "containers",
     "events": "containers",

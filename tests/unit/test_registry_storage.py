@@ -66,6 +66,7 @@ class TestUploads:
         add_blob(storage, "a")
         storage.begin_upload("a").cancel()
         assert files(tmp_path) == {
+            "lock",
             f"blobs/sha256/{DIGEST.hex}",
             f"repositories/a/_blobs/sha256/{DIGEST.hex}",
         }

@@ -1,4 +1,4 @@
-"""The command line: ``demo`` does the whole job once, ``doctor`` tells what this machine can do."""
+"""The command line: ``demo`` does the whole job, ``doctor`` looks at the machine, ``registry`` serves one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 
 import pycontainer
+from pycontainer._cli.registry import add_arguments, registry
 from pycontainer.errors import Error
 
 __all__ = ["main"]
@@ -18,12 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="build, push, pull and run an image, in a place of its own")
     commands.add_parser("doctor", help="what this machine can and cannot do, and the remedies")
-    command = parser.parse_args(arguments).command
+    add_arguments(commands.add_parser("registry", help="serve a registry from a directory"))
+    parsed = parser.parse_args(arguments)
+    command = parsed.command
     try:
         if command == "demo":
             from pycontainer._cli.demo import demo
 
             return demo()
+        if command == "registry":
+            return registry(parsed)
         from pycontainer._cli.doctor import doctor
 
         return doctor()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import os
     from types import TracebackType
 
+    from pycontainer.registry import ServerOptions
+
 __all__ = ["Registry"]
 
 
@@ -139,15 +141,24 @@ class Registry:
 
     @staticmethod
     def serve(
-        path: str | os.PathLike[str], *, address: tuple[str, int] = ("127.0.0.1", 0)
+        path: str | os.PathLike[str],
+        *,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        options: ServerOptions | None = None,
     ) -> RegistryServer:
         """Serve a registry of one's own, which keeps what it is sent in a directory.
 
         Args:
             path: The directory; made if it is not there.
             address: Host and port; port 0 for a free one.
+            options: Users, TLS, limits and the like; None for an open registry.
+
+        Raises:
+            RegistryError: The address cannot be listened at, the directory cannot be written, or the
+                certificate not be read.
+            UnsupportedFeature: The extra ``server`` is not installed.
         """
-        return serve(path, address=address)
+        return serve(path, address=address, options=options)
 
     def close(self) -> None:
         """Close the connections. The registry may be closed twice, and used again."""

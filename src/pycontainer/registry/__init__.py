@@ -6,14 +6,20 @@ from pycontainer.registry._client import ALL_MANIFESTS, Client, FetchedManifest
 from pycontainer.registry._credentials import ANONYMOUS, Credentials
 from pycontainer.registry._docker_config import DockerConfig
 from pycontainer.registry._server import RegistryServer, serve
+from pycontainer.registry._server_options import Action, ServerOptions, read_htpasswd
+from pycontainer.registry._storage import Collected
 
 __all__ = [
     "ALL_MANIFESTS",
     "ANONYMOUS",
+    "Action",
     "Client",
+    "Collected",
     "Credentials",
     "DockerConfig",
     "FetchedManifest",
     "RegistryServer",
+    "ServerOptions",
+    "read_htpasswd",
     "serve",
 ]

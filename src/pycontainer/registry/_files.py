@@ -10,22 +10,27 @@ underscore, so the directories of one are never mistaken for repositories beneat
     repositories/<name>/_tags/<tag>               a digest
     repositories/<name>/_referrers/sha256/<hex>/sha256-<hex>   empty: that manifest has this subject
     uploads/<id>/{repository,data}                a blob that is coming in
+    lock                                          held shared by what adds, alone by what collects
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pycontainer.content import BlobDir
 from pycontainer.errors import BlobNotFound
-from pycontainer.oci import Descriptor, Digest
-from pycontainer.registry._storage import StoredManifest
+from pycontainer.oci import Descriptor, Digest, Index, Manifest, parse_manifest
+from pycontainer.registry._manifests import parts_of
+from pycontainer.registry._storage import Collected, StoredManifest
 from pycontainer.registry._uploads import FileUploads, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pycontainer.registry._storage import Upload
@@ -34,6 +39,9 @@ __all__ = ["FileStorage"]
 
 _TEMPORARY: Final = "~"
 """Begins the name of an unfinished file; no tag or digest begins so."""
+
+_FRESH_SECONDS: Final = 60.0
+_HOLDERS: Final = ("_blobs", "_manifests")
 
 
 class FileStorage:
@@ -47,14 +55,16 @@ class FileStorage:
     def __init__(self, root: Path, blobs: BlobDir | None = None) -> None:
         self._repositories = root / "repositories"
         self._blobs = BlobDir(root) if blobs is None else blobs
-        self._uploads = FileUploads(root / "uploads", self._blobs)
+        self._own_blobs = blobs is None
+        self._lock = root / "lock"
+        self._uploads = FileUploads(root / "uploads", self._blobs, self.holding)
         self._repositories.mkdir(parents=True, exist_ok=True)
 
     # --- blobs -------------------------------------------------------------------------------
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """Size of a blob, or None if the repository does not hold it."""
-        if not self._link(repository, "_blobs", digest).exists():
+        if not self._keep_young(self._link(repository, "_blobs", digest)):
             return None
         try:
             return self._blobs.size(digest)
@@ -70,11 +80,22 @@ class FileStorage:
         except BlobNotFound:
             return None
 
+    def _keep_young(self, link: Path) -> bool:
+        """Whether a link is there; who asks may be about to push a manifest that needs it."""
+        try:
+            if link.stat().st_mtime < time.time() - _FRESH_SECONDS:
+                with self.holding():
+                    os.utime(link)
+        except FileNotFoundError:
+            return False
+        return True
+
     def mount_blob(self, source: str, repository: str, digest: Digest) -> bool:
         """Let a repository hold a blob of another one; False if that does not hold it."""
-        if self.blob_size(source, digest) is None:
-            return False
-        self._hold_blob(repository, digest)
+        with self.holding():
+            if self.blob_size(source, digest) is None:
+                return False
+            self._hold_blob(repository, digest)
         return True
 
     def delete_blob(self, repository: str, digest: Digest) -> bool:
@@ -116,12 +137,14 @@ class FileStorage:
         """Store a manifest, make it a referrer of `subject`, then let `tag` name it."""
         digest = manifest.digest
         descriptor = Descriptor(manifest.media_type, digest, len(manifest.data))
-        with self._blobs.writer(descriptor) as writer:
-            writer.write(manifest.data)
-            writer.commit()
-        if subject is not None:
-            _write(self._referrers(repository, subject) / f"{digest.algorithm}-{digest.hex}", b"")
-        _write(self._link(repository, "_manifests", digest), manifest.media_type.encode())
+        with self.holding():
+            with self._blobs.writer(descriptor) as writer:
+                writer.write(manifest.data)
+                writer.commit()
+            if subject is not None:
+                note = self._referrers(repository, subject) / f"{digest.algorithm}-{digest.hex}"
+                _write(note, b"")
+            _write(self._link(repository, "_manifests", digest), manifest.media_type.encode())
         if tag is not None:
             _write(self._tags(repository) / tag, str(digest).encode())
 
@@ -157,12 +180,14 @@ class FileStorage:
 
     def repositories(self) -> list[str]:
         """Names of all repositories, sorted."""
-        found = []
+        return sorted(self._with("_manifests"))
+
+    def _with(self, *kinds: str) -> Iterator[str]:
+        """Names of the repositories that have such a directory."""
         for directory, children, _ in os.walk(self._repositories):
-            if "_manifests" in children:
-                found.append(os.path.relpath(directory, self._repositories))
+            if not set(kinds).isdisjoint(children):
+                yield os.path.relpath(directory, self._repositories)
             children[:] = [name for name in children if not name.startswith("_")]
-        return sorted(found)
 
     def referrers(self, repository: str, subject: Digest) -> list[StoredManifest]:
         """The manifests that have that subject, which need not be there itself; by digest."""
@@ -174,6 +199,68 @@ class FileStorage:
             if manifest is not None:
                 found.append(manifest)
         return found
+
+    # --- upkeep ------------------------------------------------------------------------------
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """While this is entered, nothing is collected: what is found stays until it is used."""
+        with _locked(self._lock, fcntl.LOCK_SH):
+            yield
+
+    def expire_uploads(self, seconds: float) -> int:
+        """Forget the uploads that have lain still for so long; return how many there were."""
+        return self._uploads.expire(seconds)
+
+    def collect(self, *, young: float, untagged: bool) -> Collected:
+        """Take away what no manifest needs, beside servers that go on."""
+        links = 0
+        for repository in self._with(*_HOLDERS):
+            with _locked(self._lock, fcntl.LOCK_EX):
+                links += self._collect_links(repository, time.time() - young, untagged=untagged)
+        if not self._own_blobs:
+            return Collected(links)
+        blobs, freed = 0, 0
+        with _locked(self._lock, fcntl.LOCK_EX):
+            held = {digest for name in self._with(*_HOLDERS) for digest in self._held(name)}
+            for digest in list(self._blobs.digests()):
+                if digest not in held:
+                    freed += self._blobs.size(digest)
+                    self._blobs.delete(digest)
+                    blobs += 1
+        return Collected(links, blobs, freed)
+
+    def _collect_links(self, repository: str, oldest: float, *, untagged: bool) -> int:
+        """Take from a repository what its manifests do not need, unless it came after `oldest`."""
+        manifests = set(self._digests(repository, "_manifests"))
+        documents = {digest: self._document(repository, digest) for digest in manifests}
+        count = 0
+        if untagged:
+            tagged = {self._tagged(repository, tag) for tag in self.tags(repository) or ()}
+            for digest in manifests - _reachable(tagged, documents):
+                count += self._drop(repository, "_manifests", digest, oldest)
+        kept = {d for d in manifests if self._link(repository, "_manifests", d).exists()}
+        needed = {part for digest in kept for part in _parts(documents[digest])}
+        for digest in set(self._digests(repository, "_blobs")) - needed:
+            count += self._drop(repository, "_blobs", digest, oldest)
+        return count
+
+    def _drop(self, repository: str, kind: str, digest: Digest, oldest: float) -> bool:
+        link = self._link(repository, kind, digest)
+        return link.stat().st_mtime < oldest and _remove(link)
+
+    def _document(self, repository: str, digest: Digest) -> Manifest | Index | None:
+        stored = self.manifest(repository, digest)
+        return None if stored is None else parse_manifest(stored.data, stored.media_type)
+
+    def _held(self, repository: str) -> Iterator[Digest]:
+        for kind in _HOLDERS:
+            yield from self._digests(repository, kind)
+
+    def _digests(self, repository: str, kind: str) -> Iterator[Digest]:
+        for directory in (self._repositories / repository / kind).glob("*"):
+            for name in _finished(directory):
+                yield Digest(directory.name, name)
 
     # --- places ------------------------------------------------------------------------------
 
@@ -187,7 +274,42 @@ class FileStorage:
         return self._link(repository, "_referrers", subject)
 
 
+def _parts(document: Manifest | Index | None) -> set[Digest]:
+    return set() if document is None else {part.digest for part in parts_of(document)}
+
+
+def _reachable(
+    tagged: set[Digest], documents: Mapping[Digest, Manifest | Index | None]
+) -> set[Digest]:
+    """The manifests that tags lead to, by indexes, or that refer to such ones as their subject."""
+    found = set[Digest]()
+    todo = list(tagged)
+    while todo:
+        digest = todo.pop()
+        if digest in found or digest not in documents:
+            continue
+        found.add(digest)
+        todo += _parts(documents[digest])
+        todo += [d for d, document in documents.items() if _subject(document) == digest]
+    return found
+
+
+def _subject(document: Manifest | Index | None) -> Digest | None:
+    return None if document is None or document.subject is None else document.subject.digest
+
+
 # --- small files -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    """Hold a lock of flock(2), shared or alone, against threads and processes."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _write(path: Path, data: bytes) -> None:

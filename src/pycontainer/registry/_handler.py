@@ -16,6 +16,8 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from pycontainer.errors import SpecError
 from pycontainer.oci import Digest
 from pycontainer.registry._codes import ApiError, format_errors
+from pycontainer.registry._guard import Guard, Identity, needed
+from pycontainer.registry._measures import Measures
 from pycontainer.registry._names import check_repository
 from pycontainer.registry._transfer import send_file
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from tornado.httpserver import HTTPServer
 
+    from pycontainer.registry._server_options import ServerOptions
     from pycontainer.registry._storage import Storage
 
     P = ParamSpec("P")
@@ -35,7 +38,11 @@ __all__ = ["Handler", "Service", "check_name", "read_digest"]
 
 _log = logging.getLogger("pycontainer.registry")
 
+_access_log = logging.getLogger("pycontainer.registry.access")
+
 _STOP_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.01
+_READING: Final = frozenset({"GET", "HEAD"})
 
 
 class Service:
@@ -43,14 +50,23 @@ class Service:
 
     Attributes:
         storage: What is served.
+        options: What the server was told.
+        guard: Checks who asks.
+        measures: What is counted.
         workers: Threads for everything that blocks.
+        receiving: How many request bodies are coming in.
         http: The server that gets connections back which a transfer took from it; None once it
             stops.
     """
 
-    def __init__(self, storage: Storage, workers: Executor) -> None:
+    def __init__(self, storage: Storage, options: ServerOptions, workers: Executor) -> None:
         self.storage = storage
+        self.options = options
+        self.guard = Guard(options)
+        self.measures = Measures()
         self.workers = workers
+        self.receiving = 0
+        self.active: set[Handler] = set()
         self.http: HTTPServer | None = None
         self._detached: set[IOStream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,11 +98,14 @@ class Service:
         elif not stream.closed():
             self.http.handle_stream(stream, address)
 
-    async def stop(self) -> None:
-        """Cut all connections and wait for what their requests had begun."""
+    async def stop(self, grace: float) -> None:
+        """Answer for so many seconds what was asked, cut all connections, and wait for the rest."""
         http, self.http = self.http, None
         if http is not None:
             http.stop()
+            deadline = asyncio.get_running_loop().time() + grace
+            while self.active and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(_LOOK_SECONDS)
             await http.close_all_connections()
         for stream in self._detached:
             if not stream.closed():
@@ -109,9 +128,13 @@ class Handler(RequestHandler):
 
     service: Service
 
+    guarded = True
+    """Whether who asks has to say who they are."""
+
     def initialize(self, service: Service) -> None:
         self.service = service
         self.refused = False
+        self.identity = Identity()
 
     def set_default_headers(self) -> None:
         self.set_header("Server", "pycontainer")
@@ -122,9 +145,14 @@ class Handler(RequestHandler):
         return None  # digests are better ones
 
     async def prepare(self) -> None:
+        self.service.active.add(self)
         try:
             if "repository" in self.path_kwargs:
                 check_name(self.path_kwargs["repository"])
+            if self.guarded and not self.service.guard.open:
+                await self._identify()
+            if self.guarded and self.service.options.read_only and self._changes:
+                raise ApiError("UNSUPPORTED", "this registry is read-only")
             await self.admit()
         except ApiError as error:
             if "Expect" in self.request.headers:
@@ -133,6 +161,53 @@ class Handler(RequestHandler):
             # the client has still in flight makes a reset of that: it may never see the answer.
             self.refused = True
             setattr(self, str(self.request.method).lower(), partial(self._refuse, error))
+
+    @property
+    def _changes(self) -> bool:
+        return self.request.method not in _READING
+
+    async def _identify(self) -> None:
+        """Find out who asks, and whether they may."""
+        guard, request = self.service.guard, self.request
+        wanted = needed(str(request.method), request.path, self.path_kwargs.get("repository"))
+        try:
+            header = request.headers.get("Authorization")
+            self.identity = await self.run(guard.identify, header)
+            if wanted is not None:
+                await self.run(guard.check, self.identity, *wanted)
+            elif self.identity == Identity():
+                raise ApiError("UNAUTHORIZED", "say who you are")
+        except ApiError as error:
+            if error.code == "UNAUTHORIZED":
+                origin = f"{request.protocol}://{request.host}"
+                error.headers["WWW-Authenticate"] = guard.challenge(origin, wanted)
+            raise
+
+    def on_finish(self) -> None:
+        self.service.active.discard(self)
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self.service.active.discard(self)
+
+    def log_access(self, size: int = 0) -> None:
+        """Count an answer and write it down, in the form that web servers use."""
+        request, status = self.request, self.get_status()
+        seconds = request.request_time()
+        self.service.active.discard(self)
+        self.service.measures.answered(str(request.method), status, seconds)
+        _access_log.info(
+            '%s - %s "%s %s %s" %d %d "%s" %.1fms',
+            request.remote_ip,
+            self.identity.user or "-",
+            request.method,
+            request.uri,
+            request.version,
+            status,
+            size or int(self._headers.get("Content-Length", 0)),
+            request.headers.get("User-Agent", "-"),
+            1000 * seconds,
+        )
 
     async def admit(self) -> None:
         """Decide from a request's head whether it can be served.

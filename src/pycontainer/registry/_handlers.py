@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
+from urllib.parse import parse_qs
 
 from tornado.iostream import IOStream, SSLIOStream
 
@@ -16,10 +17,14 @@ from pycontainer.registry._pages import page_of
 from pycontainer.registry._ranges import requested_range
 from pycontainer.registry._upload_handlers import UploadHandler, UploadsHandler
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 __all__ = ["ROUTES", "NotFoundHandler"]
 
 _OCTETS: Final = "application/octet-stream"
 _READ: Final = 256 << 10
+_LARGEST_FORM: Final = 64 << 10
 
 
 class NotFoundHandler(Handler):
@@ -92,7 +97,7 @@ class ManifestHandler(Handler):
 
     def data_received(self, chunk: bytes) -> None:
         self._size += len(chunk)
-        if self._size <= _manifests.LARGEST_MANIFEST:
+        if self._size <= self.service.options.largest_manifest:
             self._body += chunk
 
     async def get(self, repository: str, target: str) -> None:
@@ -107,13 +112,16 @@ class ManifestHandler(Handler):
         self.set_header("Content-Length", str(len(stored.data)))
         self.set_header("Docker-Content-Digest", str(stored.digest))
         self.set_header("Etag", f'"{stored.digest}"')
+        if self.request.method == "GET":
+            self.service.measures.sent(len(stored.data))
         self.write(stored.data)
 
     head = get
 
     async def put(self, repository: str, target: str) -> None:
-        if self._size > _manifests.LARGEST_MANIFEST:
-            limit = _manifests.LARGEST_MANIFEST
+        self.service.measures.received(self._size)
+        limit = self.service.options.largest_manifest
+        if self._size > limit:
             raise ApiError("SIZE_INVALID", f"a manifest may have {limit} bytes", status=413)
         content_type = self.request.headers.get("Content-Type", "")
         received = _manifests.receive(bytes(self._body), content_type, self._target(target))
@@ -191,9 +199,11 @@ class BlobHandler(Handler):
         self.set_header("Cache-Control", "max-age=31536000, immutable")
 
     async def _send(self, file: BinaryIO, start: int, end: int) -> None:
+        self.service.measures.sent(end - start)
         if end - start > _READ and self._takes_descriptor():
             await self.flush()
             await self.service.transfer(self.detach(), file, start, end)
+            self.log_access(end - start)
             return
         await self.run(file.seek, start)
         while start < end:
@@ -220,8 +230,71 @@ def _no_blob(repository: str, digest: str) -> ApiError:
     return ApiError("BLOB_UNKNOWN", f"{repository} holds no such blob", detail={"digest": digest})
 
 
+class TokenHandler(Handler):
+    """``/token``: a token for a name and a password ("Token Authentication", OAuth 2 as well)."""
+
+    guarded = False
+
+    def initialize(self, service: Service) -> None:
+        super().initialize(service)
+        self._body = b""
+
+    def data_received(self, chunk: bytes) -> None:
+        self._body = (self._body + chunk)[:_LARGEST_FORM]
+
+    async def admit(self) -> None:
+        if not self.service.options.tokens:
+            raise ApiError("UNSUPPORTED", "this registry gives no tokens", status=404)
+
+    async def get(self) -> None:
+        header = self.request.headers.get("Authorization", "")
+        scheme, _, value = header.partition(" ")
+        user = None
+        if scheme.lower() == "basic":
+            user = await self._user(self.service.guard.user_of, value.strip())
+        await self._give(user, self.get_query_arguments("scope"))
+
+    async def post(self) -> None:
+        form = parse_qs(self._body.decode("utf-8", "replace"))
+        if form.get("grant_type") != ["password"]:
+            raise ApiError("UNSUPPORTED", "only passwords are taken for tokens", status=400)
+        name, password = (form.get(key, [""])[0] for key in ("username", "password"))
+        if not await self.run(self.service.guard.password_is, name, password):
+            raise ApiError("UNAUTHORIZED", "the name or the password is wrong")
+        await self._give(name, form.get("scope", []))
+
+    async def _user(self, look: Callable[[str], str], basic: str) -> str:
+        try:
+            return await self.run(look, basic)
+        except ApiError as error:
+            error.headers["WWW-Authenticate"] = 'Basic realm="pycontainer"'
+            raise
+
+    async def _give(self, user: str | None, scopes: Sequence[str]) -> None:
+        words = [scope for text in scopes for scope in text.split()]
+        token = await self.run(self.service.guard.make_token, user, words)
+        seconds = self.service.options.token_seconds
+        self.set_header("Cache-Control", "no-store")
+        self.send_json({"token": token, "access_token": token, "expires_in": seconds})
+
+
+class MetricsHandler(Handler):
+    """``/metrics``: what Prometheus reads."""
+
+    guarded = False
+
+    async def get(self) -> None:
+        if not self.service.options.metrics:
+            raise ApiError("UNSUPPORTED", "this registry shows no metrics", status=404)
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.service.measures.uploads.set(self.service.receiving)
+        self.write(self.service.measures.text())
+
+
 _NAME: Final = "(?P<repository>.+)"
 ROUTES: Final = (
+    (r"/token", TokenHandler),
+    (r"/metrics", MetricsHandler),
     (r"/v2/?", BaseHandler),
     (r"/v2/_catalog", CatalogHandler),
     (rf"/v2/{_NAME}/tags/list", TagsHandler),

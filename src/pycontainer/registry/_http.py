@@ -13,15 +13,17 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.web import Application
 
-from pycontainer.registry._handler import Service
+from pycontainer.registry._handler import Handler, Service
 from pycontainer.registry._handlers import ROUTES, NotFoundHandler
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from tornado.iostream import IOStream
     from tornado.web import RequestHandler
 
+    from pycontainer.registry._server_options import ServerOptions
     from pycontainer.registry._storage import Storage
 
 __all__ = ["run"]
@@ -31,6 +33,7 @@ _log = logging.getLogger("pycontainer.registry")
 _WORKERS: Final = 8
 _CHUNK: Final = 512 << 10
 _ANY_SIZE: Final = 1 << 62
+_EXPIRE_SECONDS: Final = 600.0
 _TLS_HANDSHAKE: Final = b"\x16"
 _NO_TLS: Final = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
@@ -39,41 +42,73 @@ _NO_TLS: Final = (
 
 
 def run(
-    storage: Storage, sock: socket.socket, serving: Callable[[Callable[[], None]], None]
+    storage: Storage,
+    sock: socket.socket,
+    options: ServerOptions,
+    tls: ssl.SSLContext | None,
+    serving: Callable[[Callable[[float], None]], None],
 ) -> None:
     """Serve a storage at a listening socket until told to end.
 
     Args:
         storage: What is served.
         sock: Where; closed at the end.
-        serving: Called once requests are answered, with what ends it all. Any thread may call
-            that, and twice is fine.
+        options: How.
+        tls: The certificate, for HTTPS.
+        serving: Called once requests are answered, with what ends it all: it takes the seconds that
+            requests get to be answered. Any thread may call that, and twice is fine.
     """
-    asyncio.run(_serve(storage, sock, serving))
+    asyncio.run(_serve(storage, sock, options, tls, serving))
 
 
 async def _serve(
-    storage: Storage, sock: socket.socket, serving: Callable[[Callable[[], None]], None]
+    storage: Storage,
+    sock: socket.socket,
+    options: ServerOptions,
+    tls: ssl.SSLContext | None,
+    serving: Callable[[Callable[[float], None]], None],
 ) -> None:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[float] = loop.create_future()
 
-    def end() -> None:
+    def end(grace: float) -> None:
+        def once() -> None:
+            if not ended.done():
+                ended.set_result(grace)
+
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
-            loop.call_soon_threadsafe(ended.set)
+            loop.call_soon_threadsafe(once)
 
     with ThreadPoolExecutor(_WORKERS, "pycontainer-registry") as workers:
-        service = Service(storage, workers)
-        service.http = _PlainServer(service)
+        service = Service(storage, options, workers)
+        service.http = _Server(service) if tls is None else _Server(service, ssl_options=tls)
         service.http.add_sockets([sock])
+        upkeep = loop.create_task(_expire_uploads(service))
         serving(end)
+        grace = 0.0
         try:
-            await ended.wait()
+            grace = await ended
         finally:
-            await service.stop()
+            upkeep.cancel()
+            await service.stop(grace)
 
 
-class _PlainServer(HTTPServer):
-    """Turns TLS clients away at once.
+async def _expire_uploads(service: Service) -> None:
+    seconds = service.options.upload_seconds
+    while True:
+        try:
+            count = await asyncio.get_running_loop().run_in_executor(
+                service.workers, service.storage.expire_uploads, seconds
+            )
+            if count:
+                _log.info("%d uploads had lain still for %.0f seconds", count, seconds)
+        except OSError:
+            _log.exception("uploads that lie still could not be removed")
+        await asyncio.sleep(min(seconds / 2, _EXPIRE_SECONDS))
+
+
+class _Server(HTTPServer):
+    """Where it speaks plain HTTP, turns TLS clients away at once.
 
     Clients that may fall back to plain HTTP try TLS first. An HTTP parser waits for the end of a
     line in their greeting, they for an answer to it: Go's give up after ten seconds.
@@ -81,7 +116,9 @@ class _PlainServer(HTTPServer):
 
     service: Service
 
-    def initialize(self, service: Service) -> None:  # type: ignore[override]
+    def initialize(  # type: ignore[override]
+        self, service: Service, ssl_options: ssl.SSLContext | None = None
+    ) -> None:
         """Tornado's way of construction."""
         self.service = service
         application = Application(
@@ -90,10 +127,12 @@ class _PlainServer(HTTPServer):
             default_handler_args={"service": service},
             log_function=_log_request,
         )
-        super().initialize(application, chunk_size=_CHUNK, max_body_size=_ANY_SIZE)
+        super().initialize(
+            application, ssl_options=ssl_options, chunk_size=_CHUNK, max_body_size=_ANY_SIZE
+        )
 
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
-        if _first_byte(stream.socket) == _TLS_HANDSHAKE:
+        if self.ssl_options is None and _first_byte(stream.socket) == _TLS_HANDSHAKE:
             self.service.spawn(_turn_away(stream))
         else:
             super().handle_stream(stream, address)
@@ -120,12 +159,5 @@ def _first_byte(sock: socket.socket) -> bytes:
 
 
 def _log_request(handler: RequestHandler) -> None:
-    request = handler.request
-    _log.debug(
-        "%s %s %s %d %.1f ms",
-        request.remote_ip,
-        request.method,
-        request.uri,
-        handler.get_status(),
-        1000 * request.request_time(),
-    )
+    if isinstance(handler, Handler):
+        handler.log_access()

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
     from pycontainer.registry._storage import Storage
 
-__all__ = ["LARGEST_MANIFEST", "Received", "receive", "referrers_index", "store"]
-
-LARGEST_MANIFEST: Final = 4 << 20
-"""Bytes; the specification asks registries to take at least so many ("Pushing Manifests")."""
+__all__ = ["Received", "parts_of", "receive", "referrers_index", "store"]
 
 _KINDS: Final = media_types.MANIFESTS | media_types.INDEXES
 
@@ -71,19 +68,22 @@ def store(storage: Storage, repository: str, received: Received) -> None:
     Raises:
         ApiError: Something is missing, or of another size.
     """
-    document = received.document
+    subject = received.document.subject
+    with storage.holding():
+        _check_parts(storage, repository, parts_of(received.document))
+        storage.put_manifest(
+            repository,
+            received.stored,
+            tag=received.tag,
+            subject=None if subject is None else subject.digest,
+        )
+
+
+def parts_of(document: Manifest | Index) -> tuple[Descriptor, ...]:
+    """What a manifest is made of."""
     if isinstance(document, Index):
-        _check_parts(storage, repository, document.manifests)
-        subject = document.subject
-    else:
-        _check_parts(storage, repository, (document.config, *document.layers))
-        subject = document.subject
-    storage.put_manifest(
-        repository,
-        received.stored,
-        tag=received.tag,
-        subject=None if subject is None else subject.digest,
-    )
+        return document.manifests
+    return (document.config, *document.layers)
 
 
 def _check_parts(storage: Storage, repository: str, parts: Iterable[Descriptor]) -> None:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pycontainer.errors import RegistryError, UnsupportedFeature
 from pycontainer.registry._files import FileStorage
+from pycontainer.registry._server_options import ServerOptions
 
 if TYPE_CHECKING:
     import os
+    import ssl
     from collections.abc import Callable
     from types import ModuleType, TracebackType
 
-    from pycontainer.registry._storage import Storage
+    from pycontainer.registry._storage import Collected, Storage
 
 __all__ = ["RegistryServer", "serve"]
 
@@ -26,28 +28,49 @@ _DEFER_SECONDS: Final = 5
 
 
 def serve(
-    path: str | os.PathLike[str], *, address: tuple[str, int] = ("127.0.0.1", 0)
+    path: str | os.PathLike[str],
+    *,
+    address: tuple[str, int] = ("127.0.0.1", 0),
+    options: ServerOptions | None = None,
 ) -> RegistryServer:
     """Serve a directory as a registry until the result is closed.
 
     Args:
         path: Where blobs, manifests and tags are kept; made if it is not there.
         address: Where to listen; port 0 takes a free one.
+        options: Users, TLS, limits and the like; see `ServerOptions`.
 
     Raises:
-        RegistryError: The address cannot be listened at, or the directory cannot be written.
+        RegistryError: The address cannot be listened at, the directory cannot be written, or the
+            certificate not be read.
         UnsupportedFeature: Tornado is not installed (the extra ``server``).
     """
     try:
         storage = FileStorage(Path(path))
     except OSError as error:
         raise RegistryError(f"cannot serve a registry from {path}: {error.strerror}") from error
+    options = options or ServerOptions()
+    tls = _tls(options)
     sock = _listen(address)
     try:
-        return RegistryServer(storage, sock)
+        return RegistryServer(storage, sock, options, tls)
     except BaseException:
         sock.close()
         raise
+
+
+def _tls(options: ServerOptions) -> ssl.SSLContext | None:
+    if options.certificate is None:
+        return None
+    import ssl
+
+    chain, key = options.certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(chain, key)
+    except OSError as error:  # SSLError is one
+        raise RegistryError(f"cannot use the certificate {chain} with {key}: {error}") from error
+    return context
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:
@@ -71,19 +94,42 @@ class RegistryServer:
 
     Attributes:
         host: ``address:port``, as references name it.
-        url: The same with ``http://`` in front.
+        url: The same with ``http://`` or ``https://`` in front.
     """
 
-    def __init__(self, storage: Storage, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        sock: socket.socket,
+        options: ServerOptions,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.host = _host_of(sock)
-        self.url = f"http://{self.host}"
-        thread = _Thread(storage, sock)
-        thread.start()
+        self.url = f"{'http' if tls is None else 'https'}://{self.host}"
+        self._storage = storage
+        self._thread = _Thread(storage, sock, options, tls)
+        self._thread.start()
         # Also at exit, where a daemon thread must not be left in the middle of a request.
-        self._finalizer = weakref.finalize(self, thread.stop)
+        self._finalizer = weakref.finalize(self, self._thread.stop)
 
-    def close(self) -> None:
-        """Stop at once: cut connections, free the address, end the thread. Twice is fine."""
+    def collect(self, *, young: float = 3600.0, untagged: bool = False) -> Collected:
+        """Take away what no manifest needs any more, while the server goes on.
+
+        A push sends blobs first and their manifest last; so what has come lately stays.
+
+        Args:
+            young: Seconds for which blobs stay in a repository without a manifest that needs them.
+            untagged: Whether manifests go that no tag leads to, by an index or by their subject.
+        """
+        return self._storage.collect(young=young, untagged=untagged)
+
+    def close(self, *, grace: float = 0.0) -> None:
+        """Take no more connections, cut those there are, and end the thread. Twice is fine.
+
+        Args:
+            grace: Seconds for requests that have come to be answered before that.
+        """
+        self._thread.grace = grace
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -115,12 +161,21 @@ def _host_of(sock: socket.socket) -> str:
 class _Thread:
     """The server's thread; it does not know the `RegistryServer`, which may be collected."""
 
-    def __init__(self, storage: Storage, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        sock: socket.socket,
+        options: ServerOptions,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.grace = 0.0
         self._storage = storage
         self._sock = sock
+        self._options = options
+        self._tls = tls
         self._started = threading.Event()
         self._failure: BaseException | None = None
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[float], None] | None = None
         self._thread = threading.Thread(target=self._run, name="pycontainer-registry", daemon=True)
 
     def start(self) -> None:
@@ -134,14 +189,16 @@ class _Thread:
     def stop(self) -> None:
         """End the thread."""
         if self._end is not None:
-            self._end()
+            self._end(self.grace)
         if self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
         try:
             with self._sock:
-                _import_http().run(self._storage, self._sock, self._serving)
+                _import_http().run(
+                    self._storage, self._sock, self._options, self._tls, self._serving
+                )
         except BaseException as error:
             if self._started.is_set():
                 raise
@@ -149,7 +206,7 @@ class _Thread:
         finally:
             self._started.set()
 
-    def _serving(self, end: Callable[[], None]) -> None:
+    def _serving(self, end: Callable[[float], None]) -> None:
         self._end = end
         self._started.set()
 

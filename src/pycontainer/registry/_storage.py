@@ -10,13 +10,30 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from attrs import frozen
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pycontainer.oci import Digest
 
-__all__ = ["Storage", "StoredManifest", "Upload", "UploadBusy"]
+__all__ = ["Collected", "Storage", "StoredManifest", "Upload", "UploadBusy"]
 
 
 class UploadBusy(Exception):
     """Another request is writing to that upload."""
+
+
+@frozen
+class Collected:
+    """What a collection of garbage took away.
+
+    Attributes:
+        links: Blobs and manifests that repositories hold no more.
+        blobs: Blobs that none holds any more.
+        freed: Their bytes.
+    """
+
+    links: int = 0
+    blobs: int = 0
+    freed: int = 0
 
 
 @frozen
@@ -107,3 +124,14 @@ class Storage(Protocol):
 
     def referrers(self, repository: str, subject: Digest) -> list[StoredManifest]:
         """The manifests that have that subject, which need not be there itself; by digest."""
+
+    # --- upkeep ------------------------------------------------------------------------------
+
+    def holding(self) -> AbstractContextManager[None]:
+        """While this is entered, nothing is collected: what is found stays until it is used."""
+
+    def expire_uploads(self, seconds: float) -> int:
+        """Forget the uploads that have lain still for so long; return how many there were."""
+
+    def collect(self, *, young: float, untagged: bool) -> Collected:
+        """Take away what no manifest needs, beside servers that go on; see `RegistryServer.collect`."""

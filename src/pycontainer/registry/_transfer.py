@@ -41,10 +41,13 @@ async def send_file(sock: socket.socket, file: BinaryIO, start: int, end: int) -
     with sock.dup() as own:
         own.setblocking(False)
         while start < end:
-            async with asyncio.timeout(_SILENCE):
-                sent = await loop.sock_sendfile(
-                    own, file, start, min(_SPAN, end - start), fallback=False
-                )
+            try:
+                async with asyncio.timeout(_SILENCE):
+                    sent = await loop.sock_sendfile(
+                        own, file, start, min(_SPAN, end - start), fallback=False
+                    )
+            except asyncio.SendfileNotAvailableError as error:  # so it calls a connection's end
+                raise ConnectionResetError(str(error)) from error
             if sent == 0:
                 _log.error("a blob is shorter than it was when its reading began")
                 return False

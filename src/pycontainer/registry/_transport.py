@@ -214,7 +214,11 @@ class Transport:
         if response.status != 401:
             return response
         challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
-        fresh = self.authorizer.renewed(used, challenges, request.scopes)
+        try:
+            fresh = self.authorizer.renewed(used, challenges, request.scopes)
+        except BaseException:
+            _release(response)
+            raise
         # What was sent was refused before it was taken, and can be sent again.
         if fresh is None or (isinstance(body, FileBody) and not body.rewind()):
             return response

@@ -34,10 +34,24 @@ class _Receiver(Handler):
         self._upload: Upload | None = None
         self._writing: asyncio.Future[None] | None = None
         self._complete = False
+        self._counted = False
+
+    def _count(self) -> None:
+        """Be one of the bodies that come in, until `_uncount`."""
+        if self.service.receiving >= self.service.options.most_uploads:
+            message = "too many uploads come in at once"
+            raise ApiError("TOOMANYREQUESTS", message, headers={"Retry-After": "1"})
+        self.service.receiving += 1
+        self._counted = True
+
+    def _uncount(self) -> None:
+        self.service.receiving -= self._counted
+        self._counted = False
 
     async def data_received(self, chunk: bytes) -> None:
         if self._upload is None or self.refused:
             return
+        self.service.measures.received(len(chunk))
         if self._writing is not None:
             await asyncio.wait((self._writing,))
             if self._writing.exception() is not None:
@@ -95,10 +109,13 @@ class _Receiver(Handler):
         await self.let_go()
 
     def on_finish(self) -> None:
+        super().on_finish()
+        self._uncount()
         self._abandon()
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
+        self._uncount()
         if not self._complete:  # else a worker may be at it, and `on_finish` comes later
             self._abandon()
 
@@ -138,9 +155,11 @@ class UploadsHandler(_Receiver):
         mount, source = self._query_digest("mount"), self.get_query_argument("from", None)
         if mount is not None and source is not None:
             check_name(source)
-            if await self.run(storage.mount_blob, source, repository, mount):
+            may = await self.run(self.service.guard.permits, self.identity, source, "pull")
+            if may and await self.run(storage.mount_blob, source, repository, mount):
                 self._mounted = mount
                 return
+        self._count()
         self._upload = await self.run(storage.begin_upload, repository)
 
     def _query_digest(self, name: str) -> Digest | None:
@@ -168,6 +187,7 @@ class UploadHandler(_Receiver):
         repository = self.path_kwargs["repository"]
         if self.request.method == "PUT":
             self._digest = read_digest(self.get_query_argument("digest", ""))
+        self._count()
         upload = self._upload = await self._resume(repository, self.path_kwargs["upload_id"])
         try:
             size = chunk_range(self.request.headers.get("Content-Range"), upload.offset)

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pycontainer.errors import DigestMismatch
@@ -17,6 +18,7 @@ from pycontainer.registry._storage import UploadBusy
 if TYPE_CHECKING:
     import hashlib
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pycontainer.content import BlobDir
@@ -35,10 +37,14 @@ class FileUploads:
     Args:
         root: Where they are; made on demand.
         blobs: Where they go.
+        holding: Keeps what is entered into the blobs until its repository holds it.
     """
 
-    def __init__(self, root: Path, blobs: BlobDir) -> None:
+    def __init__(
+        self, root: Path, blobs: BlobDir, holding: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         self._root = root
+        self.holding = holding
         self._blobs = blobs
         self._lock = threading.Lock()
         self._hashes: dict[str, tuple[int, hashlib._Hash]] = {}
@@ -75,6 +81,33 @@ class FileUploads:
             file.close()  # it was finished between opening and locking
             return None
         return FileUpload(self, directory, repository, file, installed)
+
+    def expire(self, seconds: float) -> int:
+        """Forget those that have lain still for so long, also what a killed server left of others."""
+        oldest, expired = time.time() - seconds, 0
+        for directory in self._directories():
+            try:
+                if directory.stat().st_mtime > oldest:
+                    continue
+                upload = self.resume(
+                    (directory / "repository").read_text(), directory.name, _ignore
+                )
+                if upload is None:  # its server was killed at its beginning or its end
+                    _remove(directory)
+            except (FileNotFoundError, UploadBusy):
+                continue
+            if upload is not None and upload.changed_at < oldest:
+                upload.cancel()
+                expired += 1
+            elif upload is not None:
+                upload.close()
+        return expired
+
+    def _directories(self) -> list[Path]:
+        try:
+            return list(self._root.iterdir())
+        except FileNotFoundError:
+            return []
 
     def keep_hash(self, upload_id: str, offset: int, running: hashlib._Hash) -> None:
         """Remember how far an upload is hashed; forgotten ones are hashed again from the file."""
@@ -119,6 +152,11 @@ class FileUpload:
         if self._hashed > self.offset:
             self._hashed, self._hash = 0, _HASHED_AS.hasher()
 
+    @property
+    def changed_at(self) -> float:
+        """When bytes came last, in seconds since the epoch."""
+        return os.fstat(self._file.fileno()).st_mtime
+
     def write(self, data: bytes) -> None:
         """Append bytes."""
         view = memoryview(data)
@@ -139,8 +177,9 @@ class FileUpload:
         if found != digest:
             self.cancel()
             raise DigestMismatch(f"blob should be {digest}, its bytes are {found}")
-        self._uploads.install(self._file, self._directory / "data", digest)
-        self._installed(self._repository, digest)
+        with self._uploads.holding():
+            self._uploads.install(self._file, self._directory / "data", digest)
+            self._installed(self._repository, digest)
         self._discard()
 
     def cancel(self) -> None:
@@ -165,11 +204,19 @@ class FileUpload:
         return Digest(algorithm, self._hash.hexdigest())
 
     def _discard(self) -> None:
-        (self._directory / "data").unlink(missing_ok=True)
-        (self._directory / "repository").unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self._directory.rmdir()
+        _remove(self._directory)
         self._file.close()
+
+
+def _remove(directory: Path) -> None:
+    (directory / "data").unlink(missing_ok=True)
+    (directory / "repository").unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        directory.rmdir()
+
+
+def _ignore(repository: str, digest: Digest) -> None:
+    """For uploads that are not to become blobs."""
 
 
 def sync_directory(path: Path) -> None:

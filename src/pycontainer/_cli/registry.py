@@ -1,0 +1,83 @@
+"""``python -m pycontainer registry``: a registry on the command line, until it is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from pycontainer.errors import RegistryError
+from pycontainer.registry import ServerOptions, read_htpasswd, serve
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["add_arguments", "registry"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("path", help="the directory that keeps what is pushed")
+    parser.add_argument("--address", default="127.0.0.1:5000", metavar="HOST:PORT")
+    parser.add_argument("--users", metavar="FILE", help="made by `htpasswd -B`; else all may all")
+    parser.add_argument(
+        "--public", action="store_true", help="with --users: everybody may pull, users push"
+    )
+    parser.add_argument("--tokens", action="store_true", help="give Bearer tokens to users")
+    parser.add_argument("--certificate", metavar="FILE", help="PEM chain, to speak TLS")
+    parser.add_argument("--key", metavar="FILE", help="its key")
+    parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--metrics", action="store_true", help="show /metrics for Prometheus")
+    parser.add_argument(
+        "--grace", type=float, default=10.0, help="seconds for requests at the end (10)"
+    )
+    parser.add_argument(
+        "--collect",
+        action="store_true",
+        help="take away what no manifest needs, and end; servers may go on meanwhile",
+    )
+
+
+def registry(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM, or collect."""
+    host, _, port = arguments.address.rpartition(":")
+    if not port.isdigit():
+        raise RegistryError(f"{arguments.address!r} is no address", remedy="HOST:PORT")
+    if bool(arguments.certificate) != bool(arguments.key):
+        raise RegistryError("a certificate needs its key", remedy="--certificate FILE --key FILE")
+    if arguments.collect:
+        return _collect(arguments.path)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    address = (host.strip("[]"), int(port))
+    with serve(arguments.path, address=address, options=_options(arguments)) as server:
+        print(f"serving {arguments.path} at {server.url}", flush=True)
+        ended.wait()
+        server.close(grace=arguments.grace)
+    return 0
+
+
+def _collect(path: str) -> int:
+    with serve(path, options=ServerOptions(read_only=True)) as server:
+        done = server.collect()
+    print(f"{done.links} links and {done.blobs} blobs of {done.freed} bytes are gone")
+    return 0
+
+
+def _options(arguments: argparse.Namespace) -> ServerOptions:
+    if arguments.public and not arguments.users:
+        print("--public says nothing without --users", file=sys.stderr)
+    return ServerOptions(
+        users=read_htpasswd(arguments.users) if arguments.users else {},
+        authorize=_public if arguments.public and arguments.users else None,
+        tokens=arguments.tokens,
+        certificate=(arguments.certificate, arguments.key) if arguments.certificate else None,
+        read_only=arguments.read_only,
+        metrics=arguments.metrics,
+    )
+
+
+def _public(user: str | None, repository: str, action: str) -> bool:  # noqa: ARG001
+    return user is not None or action == "pull"
