@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pycontainer.containers import ready
+from pycontainer.containers._attach import Attachment
 from pycontainer.containers._changes import Change
 from pycontainer.containers._container import Container
 from pycontainer.containers._details import Details
@@ -22,6 +23,7 @@ from pycontainer.containers._security import Security
 from pycontainer.containers._volume import Volume
 
 __all__ = [
+    "Attachment",
     "Change",
     "Completed",
     "Container",

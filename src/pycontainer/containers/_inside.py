@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import evolve
 
 from pycontainer.containers import _home
+from pycontainer.containers._attach import Attachment
 from pycontainer.containers._files import ContainerFiles
 from pycontainer.containers._life import Life
 from pycontainer.containers._logs import LogLine, LogReader, read_log
@@ -24,7 +25,14 @@ from pycontainer.containers._view import running_state
 from pycontainer.errors import ContainerError, ContainerStateError, TimeoutExpired
 from pycontainer.oci.runtime import Capabilities, RuntimeSpec
 from pycontainer.oci.runtime import Process as OciProcess
-from pycontainer.runtime import default_process, execute, resolve_user, socket_inside
+from pycontainer.runtime import (
+    default_process,
+    execute,
+    open_control,
+    request_resize,
+    resolve_user,
+    socket_inside,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -71,9 +79,37 @@ class Inside(Life):
         close_descriptor(stdin)
 
     def resize(self, rows: int, columns: int) -> None:
-        """Set the size of its terminal."""
-        if self._running is not None:
-            self._running.resize(rows, columns)
+        """Set the size of its terminal; without one there is nothing to set."""
+        control = open_control(self._directory)
+        if control is not None:
+            with control:
+                request_resize(control, rows, columns)
+
+    def attach(self, *, logs: bool = False) -> Attachment:
+        """Be at its streams: read what it writes from now on, and write to its standard input.
+
+        Several may be at once, each gets all. One that does not run can be attached to as well: before
+        its start.
+
+        Args:
+            logs: Whether what it has written before comes first.
+
+        Raises:
+            ContainerStateError: It was started with ``log="none"``.
+        """
+        if not Upkeep.from_json(self._record.upkeep).log.kept:
+            raise ContainerStateError(
+                f"container {self.name} has no log, and so nothing to attach to",
+                remedy="start it without log='none'; LogOptions limits what is kept",
+            )
+        spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
+        return Attachment(
+            self.name,
+            self._directory,
+            tty=spec.process.terminal,
+            stdin=self._record.stdin,
+            logs=logs,
+        )
 
     def logs(
         self,

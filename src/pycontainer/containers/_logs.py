@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["LogLine", "LogReader", "read_log"]
+__all__ = ["LogLine", "LogReader", "Watch", "read_log"]
 
 _HEADER: Final = struct.Struct("<QB3xI")  # as pycontainer.runtime._inside.streams writes it
 _STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
@@ -106,19 +106,24 @@ class LogReader:
 
     def read(self) -> Iterator[LogLine]:
         """The lines that have been completed since the last time."""
+        for moment, number, data in self._frames():
+            yield from _lines(self._parts, moment, number, data)
+
+    def chunks(self) -> Iterator[tuple[Literal["stdout", "stderr"], bytes]]:
+        """What has been written since the last time, as it was."""
+        for _, number, data in self._frames():
+            yield _STREAMS[number], data
+
+    def _frames(self) -> Iterator[tuple[float, int, bytes]]:
         if self._fd < 0 and not self._open_next():
             return
         while True:
-            yield from self._read_file()
+            yield from _frames(self._fd)
             if not self._is_followed():
                 return
-            yield from self._read_file()  # what came before the next file was made
+            yield from _frames(self._fd)  # what came before the next file was made
             if not self._open_next():
                 return
-
-    def _read_file(self) -> Iterator[LogLine]:
-        for moment, stream, data in _frames(self._fd):
-            yield from _lines(self._parts, moment, stream, data)
 
     def _is_followed(self) -> bool:
         """Whether there is a next file, or this one was removed because there is."""
@@ -138,11 +143,12 @@ class LogReader:
                 if not self._directory.exists():
                     return False
                 continue
-            self._close()
+            self.close()
             self._fd, self._number = fd, newer[0]
             return True
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -157,7 +163,7 @@ class LogReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
+        self.close()
 
 
 def read_log(
@@ -177,7 +183,7 @@ def read_log(
         tail: Of the lines that are there at first, only so many of the last.
         wanted: Tells whether a line is.
     """
-    with LogReader(path) as reader, _Watch() as watch:
+    with LogReader(path) as reader, Watch() as watch:
         while True:
             over = not follow or ended()  # asked before reading: what came until then is read
             if not over:
@@ -190,7 +196,7 @@ def read_log(
             watch.wait(reader.path)
 
 
-class _Watch:
+class Watch:
     """Waits for what is appended to the file that is being read."""
 
     def __init__(self) -> None:
@@ -206,7 +212,7 @@ class _Watch:
             self._fd = inotify.watch(str(path), inotify.MODIFIED)
             self._path = path
 
-    def wait(self, path: Path) -> None:
+    def wait(self, path: Path, seconds: float | None = None) -> None:
         """Return when a file that has been looked at has changed; at once if it is another one."""
         if path != self._path:
             if self._path is None:
@@ -214,7 +220,8 @@ class _Watch:
             return
         waiter = select.poll()  # select(2) takes no descriptor above 1023
         waiter.register(self._fd, select.POLLIN)
-        waiter.poll(_RECHECK_SECONDS * 1000)
+        longest = _RECHECK_SECONDS if seconds is None else min(seconds, _RECHECK_SECONDS)
+        waiter.poll(longest * 1000)
         _drain(self._fd)
 
     def _close(self) -> None:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
         read_state,
         request_deletion,
         request_hold,
+        request_input,
         request_release,
+        request_resize,
     )
     from pycontainer.runtime.users import ResolvedUser, resolve_user
     from pycontainer.runtime.view import mounted_view
@@ -67,7 +69,9 @@ __all__ = [
     "read_state",
     "request_deletion",
     "request_hold",
+    "request_input",
     "request_release",
+    "request_resize",
     "resolve_user",
     "socket_inside",
     "thaw",
@@ -109,6 +113,8 @@ _HOMES = {
     "read_state": "state",
     "request_deletion": "state",
     "request_hold": "state",
+    "request_input": "state",
+    "request_resize": "state",
     "request_release": "state",
     "resolve_user": "users",
     "socket_inside": "reach",

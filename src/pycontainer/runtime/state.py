@@ -33,7 +33,9 @@ __all__ = [
     "read_state",
     "request_deletion",
     "request_hold",
+    "request_input",
     "request_release",
+    "request_resize",
     "write_intent",
 ]
 
@@ -244,6 +246,16 @@ def await_end(control: socket.socket) -> int | None:
         if deadline is not None:
             control.settimeout(max(0.001, deadline - time.monotonic()))
     return None
+
+
+def request_input(control: socket.socket, data: bytes) -> None:
+    """Have the monitor type this on the container's terminal."""
+    wire.send_values(control, "input", data)
+
+
+def request_resize(control: socket.socket, rows: int, columns: int) -> None:
+    """Have the monitor set the size of the container's terminal."""
+    wire.send(control, "resize", rows, columns)
 
 
 def request_hold(control: socket.socket) -> None:

@@ -394,6 +394,9 @@ class _Monitor:
             self._kill()
         elif packet[0] == "resize":
             self.streams.resize(*packet[1:])
+        elif packet[0] == "input":
+            assert isinstance(packet[1], bytes)
+            self.streams.type(packet[1], poll)
 
     def _change_policy(self, policy: str, most: object) -> None:
         assert isinstance(most, int)

@@ -22,6 +22,7 @@ __all__ = ["HEADER_SIZE", "Streams"]
 
 HEADER_SIZE = 16
 _CHUNK = 1 << 16
+_MOST_INPUT = 1 << 20
 _TIOCSWINSZ = 0x5414
 _MOST_CELLS = 0xFFFF  # of a row or column, in struct winsize
 
@@ -209,8 +210,14 @@ class Streams:
         if not data:
             os.close(self._stdin)
             self._stdin = -1
-        self._input = data or b"\x04"  # end of input, as a user types it
+        self._input += data or b"\x04"  # end of input, as a user types it
         self._feed_terminal(poll)
+
+    def type(self, data: bytes, poll: select.poll) -> None:
+        """Write to the terminal for somebody who is attached; more than it takes is lost in time."""
+        if self._terminal in self._sources and len(self._input) < _MOST_INPUT:
+            self._input += data
+            self._feed_terminal(poll)
 
     def _feed_terminal(self, poll: select.poll) -> None:
         """Write what the terminal takes; never wait, or a payload busy with output would lock up."""
