@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,16 @@ def _ours(host: str, place: Path, *, fresh: bool = False) -> Side:
     return Side(
         "pycontainer",
         elsewhere if fresh else here,
-        before=place.mkdir,
+        before=lambda: _settled(place),
         after=lambda: remove_tree(place),
         count=lambda: sum(map(peers.count, place.glob("layers/*/*/"))),
     )
+
+
+def _settled(place: Path) -> None:
+    """Make an empty directory on file systems that have nothing to write."""
+    place.mkdir()
+    os.sync()
 
 
 @contextlib.contextmanager
@@ -61,6 +68,7 @@ def _against_docker(directory: Path, layout: Path, *, fresh: bool = False) -> It
         peer = Side(
             "docker pull",
             lambda: docker("pull", "--quiet", name),
+            before=os.sync,
             after=lambda: docker("image", "rm", name),
             daemons=docker.processor_seconds,
             count=docker.entries,
@@ -83,7 +91,8 @@ def pull_gzip_large(directory: Path) -> Iterator[Pair]:
     `Registry.pull` in this process, into an empty store, against `docker pull` by a daemon that runs
     already and has no images; a client is started each time, its and the daemon's processor time
     count, the registry's does not. Both verify both digests. Ours keeps the blob too, and syncs that
-    to the disk; the files of the layer neither side syncs.
+    to the disk; the files of the layer neither side syncs. Before each call all file systems are synced, so
+    that nobody waits for what was removed before.
     """
     with _against_docker(directory, peers.layout("large", "gzip")) as pair:
         yield pair
@@ -153,6 +162,7 @@ def pull_zstd(directory: Path) -> Iterator[Pair]:
         peer = Side(
             "podman pull",
             lambda: podman("pull", "--quiet", "--tls-verify=false", name),
+            before=os.sync,
             after=lambda: podman("image", "rm", "--force", name),
             count=podman.entries,
         )
@@ -176,5 +186,10 @@ def pull(directory: Path) -> Iterator[Pair]:
 
         yield (
             _ours(host, directory / "place"),
-            Side("skopeo, umoci", skopeo, before=place.mkdir, after=lambda: remove_tree(place)),
+            Side(
+                "skopeo, umoci",
+                skopeo,
+                before=lambda: _settled(place),
+                after=lambda: remove_tree(place),
+            ),
         )

@@ -101,7 +101,8 @@ def _in_directory(path: Path, blobs: BlobDir, platform: Platform | None) -> Iter
 
 
 def _in_archive(store: Store, path: Path, platform: Platform | None) -> Iterable[_Named]:
-    archive = read_archive(store, path)
+    with store.sync_together():
+        archive = read_archive(store, path)
     documents = archive.documents
     if _layout.LAYOUT_FILE in documents and _layout.INDEX_FILE in documents:
         mark, index = documents[_layout.LAYOUT_FILE], documents[_layout.INDEX_FILE]
