@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Security,
         Volume,
         events,
+        prune,
         ready,
         run,
     )
@@ -66,6 +67,7 @@ __all__ = [
     "Volume",
     "errors",
     "events",
+    "prune",
     "ready",
     "run",
 ]
@@ -101,6 +103,7 @@ _HOMES = {
     "Store": "content",
     "Volume": "containers",
     "events": "containers",
+    "prune": "containers",
     "ready": "containers",
     "run": "containers",
 }

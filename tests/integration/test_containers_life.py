@@ -498,3 +498,30 @@ def test_the_restart_policy_changes_while_it_runs(image: Image) -> None:
         container.update(restart="no")
         assert container.wait(10) == 1
         assert container.state == "stopped"
+
+
+# --- what nobody uses ------------------------------------------------------------------------
+
+
+def test_prune_removes_what_nobody_uses(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store:
+        image = busybox_image(store, tmp_path / "busybox")
+        for name in ("used", "unused"):
+            pc.Volume.create(name, store=store)
+        mount = pc.Mount.volume("used", "/data")
+        running = started(image, "sleep 600", mounts=[mount], detach=True)
+        ended = started(image, "echo x > /file", detach=True)
+        ended.wait(10)
+        unnamed = ended.commit()
+        done = pc.prune(volumes=True, store=store)
+        assert done.containers == (ended.id,)
+        assert done.volumes == ("unused",)
+        assert done.images == (str(unnamed.id),)
+        assert done.freed > 0
+        assert running.state == "running"
+        assert pc.prune(volumes=True, all_images=True, store=store).images == ()
+        running.delete(force=True)
+        done = pc.prune(volumes=True, all_images=True, store=store)
+        assert (done.volumes, done.images) == (("used",), (str(image.reference),))
+        for container in (running, ended):
+            container.close()

@@ -18,6 +18,7 @@ from pycontainer.containers._names import Names
 from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._process import Completed, Process
 from pycontainer.containers._processes import NetworkUsage, ProcessInfo, Usage
+from pycontainer.containers._prune import Pruned, prune
 from pycontainer.containers._run import run
 from pycontainer.containers._security import Security
 from pycontainer.containers._volume import Volume
@@ -43,10 +44,12 @@ __all__ = [
     "NetworkUsage",
     "Process",
     "ProcessInfo",
+    "Pruned",
     "Security",
     "Usage",
     "Volume",
     "events",
+    "prune",
     "ready",
     "run",
 ]

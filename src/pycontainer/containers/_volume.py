@@ -9,6 +9,7 @@ from attrs import frozen
 
 from pycontainer.content import Store, record_event, remove_tree
 from pycontainer.errors import ContainerError, NameInUse, VolumeNotFound
+from pycontainer.oci.runtime import RuntimeSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,16 @@ class Volume:
         found = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
         return tuple(cls(path.name, path) for path in found)
 
+    @classmethod
+    def prune(cls, *, store: Store | None = None) -> tuple[str, ...]:
+        """Remove the volumes that no container mounts, stopped ones included; give their names."""
+        store = store or Store.default()
+        used = _mounted(store)
+        unused = [volume for volume in cls.list(store=store) if not _is_used(volume, used)]
+        for volume in unused:
+            volume.delete()
+        return tuple(volume.name for volume in unused)
+
     def delete(self) -> None:
         """Remove the volume with all that is in it; one that is gone is removed."""
         there = self.path.exists()
@@ -85,3 +96,20 @@ class Volume:
     def size(self) -> int:
         """Bytes that its files take on disk; walks the directory."""
         return sum(p.lstat().st_blocks * 512 for p in self.path.rglob("*"))
+
+
+def _is_used(volume: Volume, sources: set[str]) -> bool:
+    whole = str(volume.path.resolve())
+    return any(source == whole or source.startswith(f"{whole}/") for source in sources)
+
+
+def _mounted(store: Store) -> set[str]:
+    """What the containers of a store mount, running or not."""
+    sources = set[str]()
+    for home in store.directory("containers").iterdir():
+        try:
+            spec = RuntimeSpec.parse((home / "config.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError):  # in the making, or going
+            continue
+        sources |= {mount.source for mount in spec.mounts}
+    return sources
