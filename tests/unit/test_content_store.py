@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontainer.content import Collected, Node, Root, Schema, Store, _home
+from pycontainer.content import Collected, Node, Root, Schema, Store, _home, exclusive
 from pycontainer.content import _database as database
 from pycontainer.errors import StoreError
 from pycontainer.oci import Digest
@@ -420,6 +420,16 @@ def test_what_killed_processes_left_is_removed(store: Store) -> None:
     assert store.collect().freed == 1 + 2 + 4
     assert left(store) == []
     assert list((store.path / "sessions").iterdir()) == []
+
+
+def test_locks_of_the_dead_are_removed(store: Store) -> None:
+    abandoned = store.directory("layers") / ".a.lock"
+    abandoned.touch()
+    with exclusive(store.directory("build") / ".b.lock"):
+        store.collect()
+        assert not abandoned.exists()
+        assert (store.path / "build/.b.lock").exists()
+    assert not (store.path / "build/.b.lock").exists()
 
 
 def test_what_the_living_use_is_left_alone(store: Store) -> None:

@@ -14,6 +14,7 @@ from pycontainer.build._events import (
     VertexStarted,
 )
 from pycontainer.build._live import LiveProgress
+from pycontainer.build._mount_caches import MountCache, MountCaches
 from pycontainer.build._outputs import Output, OutputFormat
 from pycontainer.build._plain import PlainProgress
 
@@ -26,6 +27,8 @@ __all__ = [
     "InlineCache",
     "LiveProgress",
     "LocalCache",
+    "MountCache",
+    "MountCaches",
     "Output",
     "OutputFormat",
     "PlainProgress",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from pycontainer._linux.tree import remove_tree
+from pycontainer.content._exclusive import sweep_locks
 from pycontainer.content._locked import is_abandoned, remove_abandoned
 from pycontainer.content._sessions import living_sessions, sweep_sessions
 from pycontainer.content._writer import PARTIAL
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Collected", "Collector"]
 
 _log = logging.getLogger("pycontainer.content")
+_WITH_LOCKS = ("layers", "build")
+"""Directories in which `exclusive` makes its files."""
 
 
 @frozen
@@ -85,6 +88,8 @@ class Collector:
         for path in found.partials:
             remove_abandoned(path)
         sweep_sessions(self._sessions)
+        for name in _WITH_LOCKS:
+            sweep_locks(self._store.path / name)
         self._empty_trash()
         if report.removed:
             _log.debug("collected %d nodes, %d bytes", len(report.removed), report.freed)

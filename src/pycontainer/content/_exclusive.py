@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["exclusive"]
+__all__ = ["exclusive", "sweep_locks"]
 
 _SHORTEST_WAIT: Final = 0.002
 _LONGEST_WAIT: Final = 0.1
@@ -65,3 +65,21 @@ def _lock(fd: int, waiting: Callable[[], None] | None) -> None:
         else:
             return
     fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def sweep_locks(directory: Path) -> None:
+    """Remove the files ``.*.lock`` of holders that were killed."""
+    for path in directory.glob(".*.lock"):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # It may have been removed and made anew before we had its lock: that one is another's.
+            if os.path.samestat(os.fstat(fd), path.stat()):
+                path.unlink()
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        finally:
+            os.close(fd)
