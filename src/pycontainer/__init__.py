@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pycontainer.content import Event, Store
     from pycontainer.errors import Error
     from pycontainer.images import Image, Registry
+    from pycontainer.network import Membership, Network
     from pycontainer.oci import Digest, Platform, Reference
     from pycontainer.registry import Credentials, ServerOptions
 
@@ -54,9 +55,11 @@ __all__ = [
     "Limits",
     "LogLine",
     "LogOptions",
+    "Membership",
     "Mount",
     "Names",
     "Namespaces",
+    "Network",
     "Platform",
     "Process",
     "Reference",
@@ -91,9 +94,11 @@ _HOMES = {
     "Limits": "containers",
     "LogLine": "containers",
     "LogOptions": "containers",
+    "Membership": "network",
     "Mount": "containers",
     "Names": "containers",
     "Namespaces": "containers",
+    "Network": "network",
     "Platform": "oci",
     "Process": "containers",
     "Reference": "oci",

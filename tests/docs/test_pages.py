@@ -7,13 +7,17 @@ file instead; if any of these holds tests, pytest runs them. Examples run as the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from own_network import own_network
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -48,6 +52,13 @@ def run(directory: Path, *arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(autouse=True, scope="module")
+def network() -> Iterator[None]:
+    """What the pages' networks need of the machine is switched on where nobody else is."""
+    with own_network() if os.geteuid() == 0 else contextlib.nullcontext():
+        yield
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def short(request: PortRequest) -> Short:
 def test_texts_of_docker(text: str, expected: list[Short]) -> None:
     assert [short(request) for request in parse_ports([text])] == expected
     assert parse_ports(text) == parse_ports([text])
+    again = parse_ports([request.to_text() for request in parse_ports([text])])
+    assert again == parse_ports([text])
 
 
 def test_numbers_are_the_containers() -> None:

@@ -32,9 +32,11 @@ __all__ = [
     "ct",
     "dnat",
     "fib_type",
+    "load",
     "lookup",
     "masquerade",
     "meta",
+    "overwrite",
     "payload",
     "transact",
     "verdict",
@@ -412,6 +414,25 @@ def verdict(code: int, chain: str = "") -> bytes:
         parts.append(netlink.text(2, chain))
     data = netlink.nested(2, netlink.nested(2, *parts))
     return _expression("immediate", netlink.network_order(1, 0), data)
+
+
+def load(value: bytes, register: int = 1) -> bytes:
+    """Load constant bytes."""
+    return _expression("immediate", netlink.network_order(1, register), _value(2, value))
+
+
+def overwrite(base: int, offset: int, size: int, checksum: int, register: int = 1) -> bytes:
+    """Write a register to the packet, and have the checksum at that place of the same header follow."""
+    internet_checksum = 1
+    return _expression(
+        "payload",
+        netlink.network_order(2, base),
+        netlink.network_order(3, offset),
+        netlink.network_order(4, size),
+        netlink.network_order(5, register),
+        netlink.network_order(6, internet_checksum),
+        netlink.network_order(7, checksum),
+    )
 
 
 def dnat(family: int, address: int, port: int) -> bytes:

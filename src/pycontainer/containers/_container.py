@@ -14,6 +14,7 @@ from pycontainer.containers._life import DELETE_SECONDS, Status
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
 from pycontainer.containers._namespaces import Namespaces
+from pycontainer.containers._networking import Networking
 from pycontainer.containers._options import Options
 from pycontainer.containers._security import Security
 from pycontainer.containers._startable import ClassOrInstance, Startable, start_of
@@ -22,7 +23,7 @@ from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
 from pycontainer.errors import ContainerStateError
 from pycontainer.images import Image
-from pycontainer.runtime import Network, write_spec
+from pycontainer.runtime import write_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pycontainer.containers._health import HealthCheck
     from pycontainer.containers._logs import LogOptions
     from pycontainer.containers._mount import Mount
+    from pycontainer.containers._networking import NetworkChoice
+    from pycontainer.network import Ports
 
 __all__ = ["Container"]
 
@@ -67,7 +70,8 @@ class Container(Contents):
         hostname: str | None = None,
         labels: Mapping[str, str] | None = None,
         mounts: Sequence[Mount] = (),
-        network: Network = "none",
+        network: NetworkChoice = None,
+        ports: Ports = (),
         memory: int | None = None,
         cpus: float | None = None,
         pids: int | None = None,
@@ -108,7 +112,14 @@ class Container(Contents):
             hostname: Name of the host inside.
             labels: To find it by.
             mounts: Directories, tmpfs and volumes to mount.
-            network: ``none``: only a loopback of its own. ``host``: the host's, shared.
+            network: ``none``: only a loopback interface of its own. A `Network`, its name or a
+                `Membership` in it, or several of these; ``bridge`` is the default network's name.
+                ``host``: the host's, shared. ``container:<name or id>``: another container's, shared.
+                None is ``bridge`` where there are `ports`, else ``none``.
+            ports: What the host publishes: each a port of the container, or a text like
+                ``8080:80``, ``127.0.0.1:53:53/udp`` or ``8000-8009:80``; or a mapping from the
+                container's port to the host's. Ports of the host that are left open are chosen; see
+                `address`.
             memory: Limit in bytes.
             cpus: Limit in processors, such as 1.5.
             pids: Limit of processes and threads.
@@ -146,6 +157,7 @@ class Container(Contents):
             CommandNotFound: There is no such command in the image.
             StartError: Something else kept it from starting; nothing of it is left.
             UnsupportedFeature: This machine or user cannot do what was asked.
+            NetworkError: A network is not there, or a port or an address is taken (`PortInUse`).
             TimeoutExpired: The start took too long; it was undone.
             NotReadyInTime: It was not ready within the time; it was removed.
             NotReady: It ended before it was ready; it was removed.
@@ -159,7 +171,7 @@ class Container(Contents):
             hostname=hostname,
             labels=labels or {},
             mounts=mounts,
-            network=network,
+            networking=Networking.of(network, ports),
             memory=memory,
             cpus=cpus,
             pids=pids,
@@ -191,7 +203,7 @@ class Container(Contents):
             stdin=stdin or tty,
             remove=remove,
         ) as new:
-            container = cls(store, new.record, *start_of(new, timeout=timeout))
+            container = cls(store, new.record, *start_of(store, new, timeout=timeout))
             if ready is not None:
                 left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
                 container._wait_or_delete(ready, left)
@@ -213,7 +225,8 @@ class Container(Contents):
         hostname: str | None = None,
         labels: Mapping[str, str] | None = None,
         mounts: Sequence[Mount] = (),
-        network: Network = "none",
+        network: NetworkChoice = None,
+        ports: Ports = (),
         memory: int | None = None,
         cpus: float | None = None,
         pids: int | None = None,
@@ -254,7 +267,7 @@ class Container(Contents):
             hostname=hostname,
             labels=labels or {},
             mounts=mounts,
-            network=network,
+            networking=Networking.of(network, ports),
             memory=memory,
             cpus=cpus,
             pids=pids,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import asdict, evolve, field, frozen
 
 from pycontainer._linux import inotify
+from pycontainer.containers import _networking
 from pycontainer.containers._populate import populate, with_volumes_of
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.containers._view import thaw_after_a_kill
@@ -96,6 +97,7 @@ class Record:
         remove: Whether it goes with its end.
         kept: Whether it was made to be started later.
         upkeep: What is done beyond one run, likewise.
+        network: How it is connected, likewise.
     """
 
     id: str
@@ -112,6 +114,7 @@ class Record:
     remove: bool = False
     kept: bool = False
     upkeep: Mapping[str, Any] = field(factory=lambda: Upkeep().to_json())
+    network: Mapping[str, Any] = field(factory=dict)
 
     def event_attributes(self) -> dict[str, str]:
         """What events of the container tell of it."""
@@ -212,6 +215,9 @@ def prepare(
             remove,
             kept,
             options.upkeep.for_image(found.config.config).to_json(),
+            evolve(
+                options.networking, hostname=options.hostname_of(container_id), names=options.names
+            ).to_json(),
         )
         write_record(home, record)
         store.record("container", "create", record.id, record.event_attributes())
@@ -293,6 +299,7 @@ def forget(store: Store, container_id: str) -> None:
         store.drop_root("container", container_id)
         store.db.ensure(_SCHEMA)
         connection.execute("DELETE FROM container_name WHERE id = ?", (container_id,))
+    _networking.release(store, container_id)
 
 
 def records(store: Store) -> list[Record]:
@@ -445,9 +452,10 @@ def recover(store: Store) -> None:
                 and record.detached
                 and (record.kept or read_state(home) is not None)
             ):
-                revive(home, record)
+                revive(store, home, record)
             elif not young and not _is_owned(home) and finish(home):
                 forget(store, home.name)
+    _networking.recover(store)
 
 
 def write_record(home: Path, record: Record) -> None:

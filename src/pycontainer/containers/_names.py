@@ -19,6 +19,8 @@ __all__ = ["Names", "check_hostname"]
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?")
 _OPTION: Final = re.compile(r"[a-z][a-z0-9-]*(:[0-9]+)?")
 _MOST_OF_UTS: Final = 64  # __NEW_UTS_LEN: longer names are refused by sethostname(2)
+_GATEWAY: Final = "host-gateway"
+_FILES: Final = ("hosts", "resolv.conf", "hostname")
 _LOCAL: Final = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -28,7 +30,8 @@ class Names:
 
     Attributes:
         domainname: The NIS domain of its host, as domainname(1) shows it.
-        extra_hosts: Addresses by host name, for its ``/etc/hosts``.
+        extra_hosts: Addresses by host name, for its ``/etc/hosts``; ``host-gateway`` stands for the
+            host's in the container's network.
         dns: Addresses of name servers, in place of the host's.
         dns_search: Domains to look host names up in, in place of the host's; ``["."]`` for none.
         dns_options: Options of the resolver, such as ``ndots:2`` (resolv.conf(5)), in place of the
@@ -52,7 +55,8 @@ class Names:
         for name, address in self.extra_hosts.items():
             if not _HOST_NAME.fullmatch(name):
                 raise ContainerError(f"extra_hosts: {name!r} is no name of a host")
-            _check_address(address, f"extra_hosts: {name}")
+            if address != _GATEWAY:
+                _check_address(address, f"extra_hosts: {name}")
         for address in self.dns:
             _check_address(address, "dns")
         for domain in self.dns_search:
@@ -73,24 +77,46 @@ class Names:
             hostname: Its name.
             host_network: Whether it shares the host's network, and so its names.
         """
-        hosts = f"{_LOCAL}127.0.0.1\t{self._full_name(hostname)}\n"
-        resolver = ""
+        hosts, resolver = None, ""
         if host_network:
-            hosts = _read_host("/etc/hosts") or hosts
+            hosts = _read_host("/etc/hosts") or None
             resolver = _read_host("/etc/resolv.conf")
-        hosts += "".join(f"{address}\t{name}\n" for name, address in self.extra_hosts.items())
-        contents = {
-            "hosts": hosts,
-            "resolv.conf": self.resolver(resolver),
-            "hostname": hostname + "\n",
-        }
-        mounts = []
-        for name, content in contents.items():
+        self.write_files(directory, hostname, hosts=hosts, resolver=resolver, gateway="127.0.0.1")
+        return [
+            Mount(f"/etc/{name}", "bind", str(directory / name), ("bind", "rprivate"))
+            for name in _FILES
+        ]
+
+    def write_files(
+        self,
+        directory: Path,
+        hostname: str,
+        *,
+        own_addresses: Sequence[str] = ("127.0.0.1",),
+        gateway: str,
+        hosts: str | None = None,
+        resolver: str,
+    ) -> None:
+        """Write the contents of those files.
+
+        Args:
+            directory: The container's own.
+            hostname: Its name.
+            own_addresses: The addresses that its name stands for.
+            gateway: The address that ``host-gateway`` stands for.
+            hosts: The hosts to begin with; None for the usual ones and itself.
+            resolver: A resolv.conf to begin with.
+        """
+        if hosts is None:
+            name = self._full_name(hostname)
+            hosts = _LOCAL + "".join(f"{address}\t{name}\n" for address in own_addresses)
+        for name, address in self.extra_hosts.items():
+            hosts += f"{gateway if address == _GATEWAY else address}\t{name}\n"
+        contents = (hosts, self.resolver(resolver), hostname + "\n")
+        for name, content in zip(_FILES, contents, strict=True):
             path = directory / name
             path.write_text(content)
             path.chmod(0o644)
-            mounts.append(Mount(f"/etc/{name}", "bind", str(path), ("bind", "rprivate")))
-        return mounts
 
     def resolver(self, text: str) -> str:
         """A resolv.conf with what is given here in place of what it says."""

@@ -12,11 +12,12 @@ from attrs import evolve, field, frozen
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names, check_hostname
 from pycontainer.containers._namespaces import Namespaces
+from pycontainer.containers._networking import NO_NETWORKING, Networking
 from pycontainer.containers._security import Security
 from pycontainer.containers._upkeep import Upkeep
-from pycontainer.errors import ContainerError, UnsupportedFeature
+from pycontainer.errors import ContainerError
 from pycontainer.oci import runtime as oci
-from pycontainer.runtime import REAPER, Network, default_process, default_spec
+from pycontainer.runtime import REAPER, default_process, default_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,7 @@ class Options:
     hostname: str | None = None
     labels: Mapping[str, str] = field(factory=dict)
     mounts: Sequence[Mount] = ()
-    network: Network = "none"
+    networking: Networking = NO_NETWORKING
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
@@ -84,12 +85,9 @@ class Options:
         Raises:
             ContainerError: There is nothing to run, or a mount is impossible.
         """
-        if self.network not in ("none", "host"):
-            raise UnsupportedFeature(
-                f"network {self.network!r}", "only 'none' and 'host' are there yet"
-            )
         config = image.config.config
-        hostname = self._hostname(container_id)
+        on_host = self.networking.mode == "host"
+        hostname = self.hostname_of(container_id)
         env = dict(entry.partition("=")[::2] for entry in config.env)
         env.setdefault("HOSTNAME", hostname)
         env.update(self.env)
@@ -105,9 +103,9 @@ class Options:
         spec = default_spec(
             process,
             hostname=hostname,
-            network=self.network,
+            network="host" if on_host else "none",
             mounts=[
-                *self.names.host_files(directory, hostname, host_network=self.network == "host"),
+                *self.names.host_files(directory, hostname, host_network=on_host),
                 *(mount.to_oci(store, directory) for mount in self.mounts),
             ],
             readonly=self.read_only,
@@ -117,10 +115,11 @@ class Options:
             spec = spec.evolve(domainname=self.names.domainname)
         if self.init:
             spec = spec.evolve(annotations={**spec.annotations, REAPER: "true"})
-        spec = self.namespaces.apply(spec, find)
+        spec = self.networking.apply(self.namespaces.apply(spec, find), find)
         return self.limits.apply(self.security.apply(spec), container_id)
 
-    def _hostname(self, container_id: str) -> str:
+    def hostname_of(self, container_id: str) -> str:
+        """The name of the container's host; refuses what is none."""
         self.names.check()
         own = self.namespaces.own_names
         if not own and (self.hostname is not None or self.names.domainname):
@@ -130,7 +129,7 @@ class Options:
             )
         if self.hostname is not None:
             check_hostname(self.hostname)
-        if self.network == "host" or not own:
+        if self.networking.mode == "host" or not own:
             return socket.gethostname()
         return self.hostname or container_id[:12]
 

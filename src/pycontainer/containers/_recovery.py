@@ -22,6 +22,7 @@ from pycontainer.snapshots import RootfsPlan
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pycontainer.content import Store
     from pycontainer.runtime import Exit, State
 
 __all__ = ["revive"]
@@ -30,7 +31,7 @@ _SECONDS: Final = 30.0
 _log = logging.getLogger("pycontainer.containers")
 
 
-def revive(home: Path, record: _home.Record) -> None:
+def revive(store: Store, home: Path, record: _home.Record) -> None:
     """Give a detached container that nobody looks after a new monitor, or do what its own left undone.
 
     One that runs is adopted; one that has ended is cleaned up, and started again if its policy says
@@ -47,11 +48,11 @@ def revive(home: Path, record: _home.Record) -> None:
         new = _home.New(record, home, spec, RootfsPlan.from_wire(record.rootfs))
         try:
             if state.alive:
-                taken_over(new, state).let_go()
+                taken_over(store, new, state).let_go()
                 return
             clear(home)
             if _is_due(home, record, state, ended if over else None):
-                running, stdin = start_of(new, timeout=_SECONDS, again=True)
+                running, stdin = start_of(store, new, timeout=_SECONDS, again=True)
                 running.let_go()
                 close_descriptor(stdin)
         except Error as error:

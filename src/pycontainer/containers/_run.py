@@ -9,6 +9,7 @@ from pycontainer.containers import _home
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
 from pycontainer.containers._namespaces import Namespaces
+from pycontainer.containers._networking import Networking, attach
 from pycontainer.containers._options import Options
 from pycontainer.containers._process import Completed, start_process
 from pycontainer.containers._security import Security
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._mount import Mount
+    from pycontainer.containers._networking import NetworkChoice
     from pycontainer.images import Image
-    from pycontainer.runtime import Network
+    from pycontainer.network import Ports
 
 __all__ = ["run"]
 
@@ -37,7 +39,8 @@ def run(
     entrypoint: Sequence[str] | None = None,
     hostname: str | None = None,
     mounts: Sequence[Mount] = (),
-    network: Network = "none",
+    network: NetworkChoice = None,
+    ports: Ports = (),
     memory: int | None = None,
     cpus: float | None = None,
     pids: int | None = None,
@@ -68,7 +71,8 @@ def run(
         entrypoint: In place of the image's.
         hostname: Name of the host inside.
         mounts: What is mounted into it.
-        network: ``none`` or ``host``.
+        network: What it is connected to.
+        ports: What the host publishes of it.
         memory: Limit in bytes.
         cpus: Limit in processors.
         pids: Limit of processes and threads.
@@ -101,7 +105,7 @@ def run(
         entrypoint=entrypoint,
         hostname=hostname,
         mounts=mounts,
-        network=network,
+        networking=Networking.of(network, ports),
         memory=memory,
         cpus=cpus,
         pids=pids,
@@ -116,7 +120,7 @@ def run(
         init=init,
     )
     store = store or Store.default()
-    with _home.prepare(store, image, args, options) as new:
+    with _home.prepare(store, image, args, options) as new, attach(store, new) as attached:
         process = start_process(
             new.spec.process.args,
             lambda stdin, stdout, stderr: launch(
@@ -128,6 +132,8 @@ def run(
                 stdout=stdout,
                 stderr=stderr,
                 events=new.events,
+                network=attached.plan,
+                kept_open=attached.fds,
                 timeout=timeout,
             ),
             stdin=input is not None,

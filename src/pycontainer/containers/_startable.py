@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 from attrs import evolve
 
 from pycontainer.containers import _home
-from pycontainer.containers._inside import Inside, close_descriptor
+from pycontainer.containers._inside import close_descriptor
+from pycontainer.containers._networking import attach, keep_attached
 from pycontainer.containers._options import limited
+from pycontainer.containers._reachable import Reachable
 from pycontainer.containers._upkeep import HELD, RestartPolicy, Upkeep
 from pycontainer.containers._view import exclusive_files, running_state
 from pycontainer.containers.ready import Ready, wait_until_ready
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainer.containers._limits import Limits
+    from pycontainer.content import Store
     from pycontainer.runtime import Running, State
 
 __all__ = ["ClassOrInstance", "Startable", "start_of", "taken_over"]
@@ -72,7 +75,7 @@ class ClassOrInstance(Generic[OfClass, Made, OfInstance, Done]):
         return self._of_instance.__get__(instance)  # type: ignore[no-any-return]
 
 
-class Startable(Inside):
+class Startable(Reachable):
     """The part of `Container` that starts it again."""
 
     def start_again(self, *, ready: Ready | None = None, timeout: float | None = 30.0) -> None:
@@ -187,7 +190,7 @@ class Startable(Inside):
         _home.restore_layers(self._store, record)
         new = _home.New(record, self._directory, spec, self._plan)
         try:
-            self._running, self._stdin = start_of(new, timeout=timeout, again=True)
+            self._running, self._stdin = start_of(self._store, new, timeout=timeout, again=True)
         except BaseException:
             self._await_no_monitor()
             raise
@@ -215,42 +218,50 @@ class Startable(Inside):
             time.sleep(_POLL_SECONDS)
 
 
-def taken_over(new: _home.New, state: State) -> Running:
+def taken_over(store: Store, new: _home.New, state: State) -> Running:
     """Give a container that runs a new monitor, since its own was killed."""
     upkeep = Upkeep.from_json(new.record.upkeep)
-    return adopt(
-        state,
-        new.spec,
-        new.rootfs,
-        new.directory,
-        name=new.record.id,
-        log=upkeep.log.kept,
-        remove=new.record.remove,
-        upkeep=upkeep.to_wire(),
-        events=new.events,
-        timeout=_RELEASE_SECONDS,
-    )
-
-
-def start_of(new: _home.New, *, timeout: float | None, again: bool = False) -> tuple[Running, int]:
-    """Launch a container with its log; give the handle and its standard input, -1 for none."""
-    upkeep = Upkeep.from_json(new.record.upkeep)
-    in_r, in_w = os.pipe() if new.record.stdin else (-1, -1)
-    try:
-        running = launch(
+    with keep_attached(store, new) as attached:
+        return adopt(
+            state,
             new.spec,
             new.rootfs,
             new.directory,
             name=new.record.id,
-            stdin=in_r if in_r >= 0 else None,
             log=upkeep.log.kept,
-            detach=new.record.detached,
             remove=new.record.remove,
-            keep=again,
             upkeep=upkeep.to_wire(),
             events=new.events,
-            timeout=timeout,
+            network=attached.plan,
+            kept_open=attached.fds,
+            timeout=_RELEASE_SECONDS,
         )
+
+
+def start_of(
+    store: Store, new: _home.New, *, timeout: float | None, again: bool = False
+) -> tuple[Running, int]:
+    """Launch a container with its log; give the handle and its standard input, -1 for none."""
+    upkeep = Upkeep.from_json(new.record.upkeep)
+    in_r, in_w = os.pipe() if new.record.stdin else (-1, -1)
+    try:
+        with attach(store, new, again=again) as attached:
+            running = launch(
+                new.spec,
+                new.rootfs,
+                new.directory,
+                name=new.record.id,
+                stdin=in_r if in_r >= 0 else None,
+                log=upkeep.log.kept,
+                detach=new.record.detached,
+                remove=new.record.remove,
+                keep=again,
+                upkeep=upkeep.to_wire(),
+                events=new.events,
+                network=attached.plan,
+                kept_open=attached.fds,
+                timeout=timeout,
+            )
     except BaseException:
         close_descriptor(in_w)
         raise

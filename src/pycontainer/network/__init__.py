@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from pycontainer.network._membership import Attachment, Endpoint, Membership, join, leave
+from pycontainer.network._membership import (
+    Attachment,
+    Endpoint,
+    Membership,
+    endpoints_of,
+    join,
+    leave,
+    rejoin,
+)
 from pycontainer.network._network import DEFAULT, Member, Network
 from pycontainer.network._ports import PortRequest, Ports, PublishedPort, parse_ports
+from pycontainer.network._upkeep import recover
 
 __all__ = [
     "DEFAULT",
@@ -16,7 +25,10 @@ __all__ = [
     "PortRequest",
     "Ports",
     "PublishedPort",
+    "endpoints_of",
     "join",
     "leave",
     "parse_ports",
+    "recover",
+    "rejoin",
 ]

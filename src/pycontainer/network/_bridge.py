@@ -20,7 +20,7 @@ from pycontainer.errors import SubnetInUse, UnsupportedFeature
 from pycontainer.network._ruleset import TABLE, interface_name, make_table, remove_unused_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pycontainer._linux.netlink import Message
     from pycontainer.network._records import EndpointRecord, NetworkRecord
@@ -63,13 +63,15 @@ def host_subnets() -> list[IPv4Network | IPv6Network]:
     return found
 
 
-def up_index(network: NetworkRecord, home: Path, endpoints: Sequence[EndpointRecord]) -> int:
+def up_index(
+    network: NetworkRecord, home: Path, endpoints: Callable[[], Sequence[EndpointRecord]]
+) -> int:
     """The index of a network's bridge, which is made if it is not there.
 
     Args:
         network: The network.
         home: The directory of its store.
-        endpoints: Those that it has. Their ports are published again if somebody flushed the rules.
+        endpoints: Gives those that it has. Their ports are published again if somebody flushed the rules.
 
     Raises:
         SubnetInUse: Another store's network, or this host, has its subnet.
@@ -87,7 +89,7 @@ def up_index(network: NetworkRecord, home: Path, endpoints: Sequence[EndpointRec
         _claim_subnets(links, filters, network)
         _switch_on(links, network, found.index)
         _enable_forwarding(links, filters, network)
-        _complete(filters, network, endpoints)
+        _complete(filters, network, endpoints())
         return found.index
 
 

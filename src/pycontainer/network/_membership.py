@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 import time
@@ -12,7 +13,7 @@ from attrs import evolve, field, frozen
 
 from pycontainer.errors import AddressInUse, NetworkError, NetworkNotFound
 from pycontainer.network import _bridge, _names
-from pycontainer.network._ports import PublishedPort, Reservation, elements
+from pycontainer.network._ports import PortRequest, PublishedPort, Reservation, elements
 from pycontainer.network._records import SCHEMA, EndpointRecord, NetworkRecord, Records
 from pycontainer.network._subnets import first_free, within
 from pycontainer.network._upkeep import bring_up, release_dead, watch_store
@@ -23,9 +24,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pycontainer.content import Store
-    from pycontainer.network._ports import PortRequest
+    from pycontainer.network._network import Network
 
-__all__ = ["Attachment", "Endpoint", "Membership", "join", "leave", "to_endpoint"]
+__all__ = [
+    "Attachment",
+    "Endpoint",
+    "Membership",
+    "endpoints_of",
+    "join",
+    "leave",
+    "rejoin",
+    "to_endpoint",
+]
 
 
 @frozen
@@ -33,13 +43,13 @@ class Membership:
     """That a container is to be in a network.
 
     Attributes:
-        network: Name or id of the network.
+        network: The network, or its name or id.
         aliases: Further names by which the others of the network find it.
         address: The IPv4 address it is to have; None for any that is free.
         ipv6_address: Likewise.
     """
 
-    network: str
+    network: str | Network
     aliases: tuple[str, ...] = ()
     address: str | None = None
     ipv6_address: str | None = None
@@ -85,6 +95,10 @@ class Attachment:
     ports: tuple[PublishedPort, ...] = ()
     keeper: socket.socket | None = None
     plan: dict[str, Any] = field(factory=dict)
+
+    def fds(self) -> list[int]:
+        """What the container's monitor has to keep open."""
+        return [] if self.keeper is None else [self.keeper.fileno()]
 
     def close(self) -> None:
         """Let the host ports go, as far as this process has them."""
@@ -155,6 +169,41 @@ def join(
     return Attachment(tuple(endpoints), published, keeper, {"endpoints": steps})
 
 
+def rejoin(store: Store, container_id: str, ports: Sequence[PublishedPort]) -> Attachment:
+    """What the next monitor of a container that is in networks already is to look after.
+
+    Args:
+        store: Where the networks are.
+        container_id: The container's.
+        ports: Its published ones; one that another program has taken meanwhile is not kept.
+
+    Raises:
+        UnsupportedFeature: This user or kernel cannot have networks.
+    """
+    store.db.ensure(SCHEMA)
+    watch_store(store)
+    reservation = Reservation()
+    try:
+        with store.db.transaction() as connection, _bridge.naming_refusals("a bridge network"):
+            records = Records(connection)
+            steps, endpoints = [], []
+            for endpoint in records.endpoints(container=container_id):
+                network = records.network(endpoint.network)
+                assert network is not None  # as long as it has endpoints
+                index, network = bring_up(store, records, network)
+                steps.append(_step(network, endpoint, index, _names.publish(store, endpoint)))
+                endpoints.append(to_endpoint(network, endpoint))
+        has_ipv6 = any(endpoint.ipv6_address for endpoint in endpoints)
+        for port in ports:
+            with contextlib.suppress(NetworkError):
+                reservation.take(PortRequest.of(port), ipv6=has_ipv6)
+        keeper = reservation.detach()
+    except BaseException:
+        reservation.close()
+        raise
+    return Attachment(tuple(endpoints), tuple(ports), keeper, {"endpoints": steps})
+
+
 def leave(store: Store, container_id: str, *, network_id: str | None = None) -> None:
     """Give a container's places back, all or that in one network, with what a killed monitor left."""
     store.db.ensure(SCHEMA)
@@ -185,7 +234,18 @@ def to_endpoint(network: NetworkRecord, endpoint: EndpointRecord) -> Endpoint:
     )
 
 
-def _find(records: Records, name_or_id: str) -> NetworkRecord:
+def endpoints_of(store: Store, container_id: str) -> tuple[Endpoint, ...]:
+    """A container's places in networks, in the order in which it got them."""
+    store.db.ensure(SCHEMA)
+    with store.db.transaction(write=False) as connection:
+        records = Records(connection)
+        networks = {network.id: network for network in records.networks()}
+        found = records.endpoints(container=container_id)
+        return tuple(to_endpoint(networks[e.network], e) for e in found)
+
+
+def _find(records: Records, wanted: str | Network) -> NetworkRecord:
+    name_or_id = wanted if isinstance(wanted, str) else wanted.id
     found = records.named(name_or_id) or records.network(name_or_id)
     if found is None:
         raise NetworkNotFound(

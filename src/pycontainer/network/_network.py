@@ -43,7 +43,7 @@ class Member(Protocol):
     def plug(self, plan: Mapping[str, Any], endpoint: Endpoint) -> None:
         """Have the container's monitor make the interface that the plan describes."""
 
-    def unplug(self, endpoint: Endpoint) -> None:
+    def unplug(self, endpoint_id: str) -> None:
         """Have the container's monitor remove an interface."""
 
 
@@ -260,10 +260,11 @@ class Network:
         Raises:
             NetworkError: It is not in the network.
         """
-        found = [e for e in self.endpoints if e.container_id == container.id]
+        with self._store.db.transaction(write=False) as connection:
+            found = Records(connection).endpoints(network=self.id, container=container.id)
         if not found:
             raise NetworkError(f"container {container.name} is not in network {self.name!r}")
-        container.unplug(found[0])
+        container.unplug(found[0].id)
         leave(self._store, container.id, network_id=self.id)
 
     def delete(self) -> None:

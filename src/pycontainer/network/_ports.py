@@ -68,6 +68,23 @@ class PortRequest:
     host_address: IPv4Address | IPv6Address | None
     host_ports: range
 
+    @classmethod
+    def of(cls, port: PublishedPort) -> PortRequest:
+        """The request for a port as it is published."""
+        address = ip_address(port.host_address)
+        hosts = range(port.host_port, port.host_port + 1)
+        bound = None if address.is_unspecified else address
+        return cls(port.container_port, port.protocol, bound, hosts)
+
+    def to_text(self) -> str:
+        """As `parse_ports` reads it."""
+        address = "" if self.host_address is None else f"{self.host_address}"
+        address = f"[{address}]" if ":" in address else address
+        hosts = self.host_ports
+        ports = "" if not hosts else f"{hosts[0]}" if len(hosts) == 1 else f"{hosts[0]}-{hosts[-1]}"
+        before = f"{address}:{ports}:" if address else f"{ports}:" if ports else ""
+        return f"{before}{self.container_port}/{self.protocol}"
+
 
 # --- what callers write ----------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import weakref
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from pycontainer.content import Store
 
-__all__ = ["bring_up", "free_subnet", "release_dead", "take_down_unused", "watch_store"]
+__all__ = ["bring_up", "free_subnet", "recover", "release_dead", "take_down_unused", "watch_store"]
 
 _log = logging.getLogger("pycontainer.network")
 _watched: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -37,13 +39,16 @@ def bring_up(store: Store, records: Records, network: NetworkRecord) -> tuple[in
         SubnetInUse: The subnet that its maker chose is taken.
         OSError: The kernel refused something.
     """
-    endpoints = records.endpoints(network=network.id)
+
+    def living() -> list[EndpointRecord]:
+        return [e for e in records.endpoints(network=network.id) if not _is_dead(store, e)]
+
     tried: list[IPv4Network] = []
     while True:
         try:
-            return _bridge.up_index(network, store.path, endpoints), network
+            return _bridge.up_index(network, store.path, living), network
         except SubnetInUse:
-            if not network.chosen or endpoints:
+            if not network.chosen or living():
                 raise
             tried.append(network.subnet)
             subnet = free_subnet(records, store, network.id, besides=tried)
@@ -80,11 +85,41 @@ def release_dead(store: Store, records: Records, network: NetworkRecord) -> None
 
 def _is_dead(store: Store, endpoint: EndpointRecord) -> bool:
     home = store.path / "containers" / endpoint.container
-    try:
-        ended = json.loads((home / "exit.json").read_bytes())
-    except FileNotFoundError:
+    ended, state = _read(home / "exit.json"), _read(home / "state.json")
+    if ended is not None:
+        return not ended.get("next")  # else it is about to be started again
+    if state is None:
         return not home.exists()
-    return ended.get("next") is None  # else it is about to be started again
+    return bool(state["boot_id"] != _boot_id())
+
+
+@functools.cache
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def recover(store: Store) -> None:
+    """Give back what containers had that a crash of their monitors kept from giving it back."""
+    store.db.ensure(SCHEMA)
+    watch_store(store)
+    with store.db.transaction(write=False) as connection:
+        if not any(_is_dead(store, endpoint) for endpoint in Records(connection).endpoints()):
+            return
+    try:
+        with store.db.transaction() as connection:
+            records = Records(connection)
+            for network in records.networks():
+                release_dead(store, records, network)
+    except OSError as error:  # an ordinary user opens a store of root's, say
+        _log.debug("places in networks of %s stay: %s", store.path, error)
 
 
 def watch_store(store: Store) -> None:

@@ -215,6 +215,8 @@ def launch(
     keep: bool = False,
     upkeep: Mapping[str, object] | None = None,
     events: tuple[str, str, str] | None = None,
+    network: Mapping[str, object] | None = None,
+    kept_open: Sequence[int] = (),
     timeout: float | None = None,
 ) -> Running:
     """Start a container.
@@ -236,6 +238,8 @@ def launch(
         upkeep: What the monitor does beyond one run, as `Upkeep.to_wire` of the containers gives it.
         events: Where the monitor records events: the directory of the journal, the container's id, and
             its attributes as members of a JSON object; None for nowhere.
+        network: Interfaces to make in its network namespace, as `pycontainer.network.join` plans them.
+        kept_open: Descriptors that are to be open as long as it is looked after, such as of ports.
         timeout: Seconds to wait for the start.
 
     Raises:
@@ -253,7 +257,9 @@ def launch(
     # Before anything is made: whoever finds this directory knows what may have to be undone.
     write_spec(spec, directory)
     write_intent(directory, {n.type for n in spec.namespaces}, plan["cgroup"])
-    return _start(plan, (stdin, stdout, stderr), detached=detach, timeout=timeout)
+    plan["network"] = dict(network or {})
+    streams = (stdin, stdout, stderr, *kept_open)
+    return _start(plan, streams, detached=detach, timeout=timeout)
 
 
 def adopt(
@@ -267,6 +273,8 @@ def adopt(
     remove: bool,
     upkeep: Mapping[str, object],
     events: tuple[str, str, str],
+    network: Mapping[str, object] | None = None,
+    kept_open: Sequence[int] = (),
     timeout: float | None,
 ) -> Running:
     """Give a detached container that runs a new monitor, since its own was killed.
@@ -288,9 +296,11 @@ def adopt(
         "started_at": state.started_at,
         "restarts": state.restarts,
     }
+    plan["network"] = dict(network or {})
     pidfd = state.open_pidfd()
     try:
-        return _start(plan, (None, None, None), pidfd=pidfd, detached=True, timeout=timeout)
+        streams = (None, None, None, *kept_open)
+        return _start(plan, streams, pidfd=pidfd, detached=True, timeout=timeout)
     finally:
         os.close(pidfd)
 
@@ -305,7 +315,7 @@ def _plan(
     program = seccomp.compile_filter_of(spec.seccomp, spec.process.capabilities.bounding)
     (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
-    plan.update(upkeep=dict(upkeep or {}), adopted={})
+    plan.update(upkeep=dict(upkeep or {}), adopted={}, network={})
     if health := plan["upkeep"].get("health"):
         check = evolve(spec.process, args=tuple(health["args"]), terminal=False)
         plan["upkeep"]["health"] = {

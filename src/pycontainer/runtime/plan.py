@@ -97,7 +97,8 @@ def compile_plan(
         raise SpecError(f"unknown namespaces: {sorted(unknown)}", path="linux.namespaces")
     _check_namespaces(spec, cgroup)
     # Entered by init once it is in its control group, which then is what it sees as the top.
-    flags = sum(NAMESPACE_FLAGS[kind] for kind in kinds - {"cgroup", "user"})
+    joined = {space.type: space.path for space in spec.namespaces if space.path}
+    flags = sum(NAMESPACE_FLAGS[kind] for kind in kinds - {"cgroup", "user"} - joined.keys())
     rootless = is_rootless()
     compiled = (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
     mounts = [entry for entry in compiled if entry is not None]
@@ -105,6 +106,7 @@ def compile_plan(
         "operation": "start",
         "namespaces": flags,
         "cgroup_namespace": "cgroup" in kinds,
+        "join": [[NAMESPACE_FLAGS[kind], path] for kind, path in joined.items()],
         "rootfs": rootfs.to_wire(),
         "directory": str(directory),
         "mountpoint": str(directory / "rootfs"),
@@ -116,7 +118,7 @@ def compile_plan(
         "devices": _compile_devices(spec.devices),
         "bind_devices": rootless,
         "links": [list(link) for link in docker.DEVICE_LINKS],
-        "loopback": "network" in kinds,
+        "loopback": "network" in kinds - joined.keys(),
         "hostname": spec.hostname if "uts" in kinds else "",
         "domainname": spec.domainname if "uts" in kinds else "",
         "readonly": spec.root_readonly,

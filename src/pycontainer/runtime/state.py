@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from pycontainer._linux import process as linux
-from pycontainer.errors import ContainerStateError
+from pycontainer.errors import ContainerError, ContainerStateError
 from pycontainer.runtime._inside import wire
 from pycontainer.runtime.plan import boot_id
 
@@ -24,6 +24,7 @@ __all__ = [
     "Exit",
     "State",
     "await_end",
+    "change_network",
     "is_watched",
     "last_exit",
     "last_run",
@@ -261,6 +262,32 @@ def request_resize(control: socket.socket, rows: int, columns: int) -> None:
 def request_hold(control: socket.socket) -> None:
     """Have the monitor not start the container again by its restart policy."""
     wire.send(control, "hold")
+
+
+def change_network(control: socket.socket, verb: str, *what: object, timeout: float = 30.0) -> None:
+    """Have the monitor of a running container put it into a network, or take it out of one.
+
+    Args:
+        control: The connection to the monitor.
+        verb: ``plug`` or ``unplug``.
+        what: The plan of an interface and name servers, or the id of an endpoint.
+        timeout: Seconds.
+
+    Raises:
+        ContainerStateError: It has ended.
+        ContainerError: The kernel refused something.
+        TimeoutError: There was no answer.
+    """
+    control.settimeout(timeout)
+    wire.send_values(control, verb, *what)
+    while (packet := wire.receive(control)) is not None:
+        if packet[0] == "changed":
+            return
+        if packet[0] == "failed":
+            raise ContainerError(f"cannot {packet[1]}: {packet[3]}")
+        if packet[0] == "exit":
+            break
+    raise ContainerStateError("the container has ended")
 
 
 def request_release(control: socket.socket, timeout: float) -> None:

@@ -46,6 +46,8 @@ def adopt(monitor: _Monitor, fds: list[int]) -> None:
         wire.send(monitor.owner, "failed", "adopt the container", error.errno or 0, str(error))
         os._exit(0)
     monitor.pid, monitor.pidfd = adopted["pid"], fds[0]
+    if monitor.network is not None:
+        monitor.network.adopt(monitor.pid)
     if monitor.keeper is not None:
         monitor.keeper.restarts = adopted["restarts"]
         monitor.keeper.began()

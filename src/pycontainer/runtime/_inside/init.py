@@ -328,6 +328,8 @@ class _Setup:
     def configure_network(self) -> None:
         if self.plan["loopback"]:
             loopback.up()
+        if self.plan["network"] and not os.read(self.go, 1):
+            raise OSError(errno.ECANCELED, "the container's monitor has gone")
 
     def enter_root(self) -> None:
         mount.pivot_root(".", ".")

@@ -27,6 +27,7 @@ __all__ = ["main"]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._inside.keeper import Keeper
+    from pycontainer.runtime._inside.network import Interfaces
 
 _KILL = 9
 
@@ -37,12 +38,14 @@ def main(request: dict[str, object], owner: _socket.socket, fds: list[int], host
     Args:
         request: The plan of `pycontainer.runtime.plan`, with ``directory``, ``detach``, ``remove``.
         owner: The socket of who asked for the container.
-        fds: Its stdin, stdout, stderr.
+        fds: Its stdin, stdout, stderr, then what has to be kept open.
         host: A pidfd of the host program, or -1 for a detached container.
     """
     watch = _Monitor(request, owner, host)
+    needed = 4 if request["adopted"] else 3
+    watch.kept_open = fds[needed:]
     try:
-        _live(watch, fds)
+        _live(watch, fds[:needed])
     finally:
         watch.clean_up()
 
@@ -81,6 +84,8 @@ class _Monitor:
         self.released = False
         self.streams = Streams()
         self.keeper: Keeper | None = None
+        self.network: Interfaces | None = None
+        self.kept_open: list[int] = []
 
     # --- start -------------------------------------------------------------------------------
 
@@ -93,6 +98,7 @@ class _Monitor:
             from pycontainer.runtime._inside.keeper import Keeper  # few containers need it
 
             self.keeper = Keeper(self.plan["upkeep"], stdio[-3:])
+        self._prepare_network()
         if self.plan["adopted"]:
             from pycontainer.runtime._inside.adoption import adopt
 
@@ -126,10 +132,12 @@ class _Monitor:
             os.write(go, b"g")
         except BrokenPipeError:  # it has failed already, and says below why
             pass
-        os.close(go)
         if group >= 0:
             os.close(group)
         self.streams.close_payload_side()
+        if self.network is not None:
+            self._connect(go)
+        os.close(go)
         self._await_start(report, console)
 
     def _await_start(self, report: int, console: _socket.socket | None) -> None:
@@ -192,6 +200,27 @@ class _Monitor:
         joined = namespaces.open_namespaces(self.plan["joined"])
         namespaces.join_for_children(joined)
         return joined
+
+    def _prepare_network(self) -> None:
+        if self.plan["network"]:
+            from pycontainer.runtime._inside.network import Interfaces  # most containers have none
+
+            network = self.plan["network"]
+            assert isinstance(network, dict)
+            self.network = Interfaces(network)
+
+    def _connect(self, go: int) -> None:
+        """Make the container's interfaces, while it mounts, and let it go on from there."""
+        self.step = "connect to the network"
+        assert self.network is not None
+        try:
+            self.network.connect(self.pid)
+            os.write(go, b"n")
+        except BrokenPipeError:  # as above
+            pass
+        except OSError:
+            os.close(go)
+            raise
 
     def _lock(self) -> None:
         fd = os.open("lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -256,6 +285,8 @@ class _Monitor:
         """Have the container's process and streams polled."""
         poll.register(self.pidfd, select.POLLIN)
         self.streams.register(poll)
+        if self.network is not None:
+            self.network.register(poll)
 
     def _handle(self, fd: int, poll: select.poll) -> None:
         assert self.listener is not None
@@ -269,7 +300,9 @@ class _Monitor:
             self._accept(poll)
         elif fd in self.clients:
             self._command(fd, poll)
-        elif self.keeper is None or not self.keeper.handles(fd, poll, self):
+        elif (self.network is None or not self.network.handle(fd, poll)) and (
+            self.keeper is None or not self.keeper.handles(fd, poll, self)
+        ):
             self.streams.handle(fd, poll)
 
     def _finished(self) -> bool:
@@ -288,9 +321,14 @@ class _Monitor:
             cgroup.kill(self.cgroup)
         out_of_memory = cgroup.oom_killed(self.cgroup)
         self.streams.drain(poll)
+        if self.network is not None:
+            self.network.down(poll)
         if self.keeper is not None:
             failed = 1 if code is None else code
             self.keeper.ended(failed, poll, may_go_on=not self.delete_requested)
+        if self.keeper is None or self.keeper.start_due is None:
+            while self.kept_open:
+                os.close(self.kept_open.pop())
         self.record_exit(code, out_of_memory)
 
     def _exit_code(self) -> int | None:
@@ -397,6 +435,28 @@ class _Monitor:
         elif packet[0] == "input":
             assert isinstance(packet[1], bytes)
             self.streams.type(packet[1], poll)
+        elif packet[0] in ("plug", "unplug") and self.exit is None:
+            self._change_network(packet, self.clients[fd], poll)
+
+    def _change_network(
+        self, packet: wire.Packet, client: _socket.socket, poll: select.poll
+    ) -> None:
+        """Put the running container into a network, or take it out of one, and answer."""
+        from pycontainer.runtime._inside.network import Interfaces
+
+        verb, what, *upstreams = packet
+        if self.network is None:
+            self.network = Interfaces({"endpoints": [], "upstreams": upstreams})
+        try:
+            if verb == "unplug":
+                self.network.unplug(what, poll)
+            else:
+                assert isinstance(what, dict)
+                self.network.plug(what, self.pid, poll)
+        except OSError as error:
+            wire.send(client, "failed", "connect to the network", error.errno or 0, str(error))
+        else:
+            wire.send(client, "changed")
 
     def _change_policy(self, policy: str, most: object) -> None:
         assert isinstance(most, int)
@@ -442,6 +502,8 @@ class _Monitor:
         """Remove what this process made; the whole directory where nobody will ask for it."""
         if self.exit is None:
             self.bury()
+            if self.network is not None:
+                self.network.down()
         left = cgroup.destroy(self.cgroup)
         for name in ("control.sock", "out.fifo", "err.fifo"):
             try:

@@ -86,7 +86,10 @@ def _serve(channel: _socket.socket, host: int) -> bool:
     os.close(take)
     said = wire.read_all(taken)
     if said:
-        erofs.keep(marshal.loads(said))  # noqa: S302  (from our own child)
+        images, has_network = marshal.loads(said)  # noqa: S302  (from our own child)
+        erofs.keep(images)
+        if has_network:  # so that the next monitors have it; most programs' containers need it not
+            import pycontainer.runtime._inside.network  # noqa: F401
     # One that was killed meanwhile says as little as one without a host program.
     return bool(said) or not _is_closed(channel)
 
@@ -101,7 +104,7 @@ def _await_request(channel: _socket.socket, take: int, host: int) -> None:
     request, owner, fds = received
     images = _images(request)
     try:
-        os.write(take, marshal.dumps(images))
+        os.write(take, marshal.dumps((images, bool(request.get("network")))))
     except BrokenPipeError:  # the zygote was killed; this goes on
         pass
     os.close(take)

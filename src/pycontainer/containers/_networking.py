@@ -1,0 +1,309 @@
+"""The networks of a container: what its maker wants, and what a start of it makes of that.
+
+Containers without any load nothing of the room `network`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from attrs import asdict, evolve, field, frozen
+
+from pycontainer.containers._names import Names
+from pycontainer.oci.runtime import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pycontainer.containers._home import New
+    from pycontainer.content import Store
+    from pycontainer.network import Attachment, Membership, Network, Ports, PublishedPort
+    from pycontainer.oci.runtime import RuntimeSpec
+
+    NetworkChoice: TypeAlias = (
+        "str | Network | Membership | Sequence[str | Network | Membership] | None"
+    )
+
+__all__ = [
+    "NO_NETWORKING",
+    "Attached",
+    "Networking",
+    "attach",
+    "keep_attached",
+    "name_servers",
+    "published",
+    "recover",
+    "release",
+    "use_resolver",
+]
+
+_PORTS: Final = "ports.json"
+_RESOLVER: Final = "127.0.0.11"
+_OF_CONTAINER: Final = "container:"
+
+
+@frozen
+class Networking:
+    """How a container is connected.
+
+    Attributes:
+        mode: ``none``, ``host``, ``container`` (that of another one), or ``own``.
+        memberships: Network, aliases, address, IPv6 address of each network of mode ``own``.
+        ports: Published ones, each as `parse_ports` reads it.
+        container: Name or id of the other one.
+        hostname: What the container is called, for its hosts file.
+        names: How it finds others.
+    """
+
+    mode: Literal["none", "host", "container", "own"] = "none"
+    memberships: tuple[tuple[str, tuple[str, ...], str | None, str | None], ...] = ()
+    ports: tuple[str, ...] = ()
+    container: str = ""
+    hostname: str = ""
+    names: Names = field(factory=Names)
+
+    @classmethod
+    def of(cls, network: NetworkChoice, ports: Ports) -> Networking:
+        """Read what a caller wants.
+
+        Raises:
+            NetworkError: It contradicts itself, or a port cannot be read.
+        """
+        if not ports:
+            if network is None or network == "none":
+                return NO_NETWORKING
+            if network == "host":
+                return cls("host")
+        if isinstance(network, str) and network.startswith(_OF_CONTAINER) and not ports:
+            return cls("container", container=network.removeprefix(_OF_CONTAINER))
+        from pycontainer.errors import NetworkError
+        from pycontainer.network import DEFAULT, Membership, Network, parse_ports
+
+        chosen = DEFAULT if network is None else network
+        several = [chosen] if isinstance(chosen, str | Network | Membership) else list(chosen)
+        memberships = []
+        for each in several:
+            if each in ("none", "host") or str(each).startswith(_OF_CONTAINER):
+                raise NetworkError(
+                    f"network {each!r} goes with no other network and no ports",
+                    remedy="leave the others, or `ports`, out",
+                )
+            member = each if isinstance(each, Membership) else Membership(each)
+            name = member.network if isinstance(member.network, str) else member.network.id
+            memberships.append((name, tuple(member.aliases), member.address, member.ipv6_address))
+        texts = tuple(request.to_text() for request in parse_ports(ports))
+        return cls("own", tuple(memberships), texts)
+
+    def apply(self, spec: RuntimeSpec, find: Callable[[str], Path]) -> RuntimeSpec:
+        """The document with another container's network namespace, where that is to be shared.
+
+        Args:
+            spec: The document.
+            find: Gives the directory of a container by name or id.
+
+        Raises:
+            ContainerNotFound: There is no such container.
+        """
+        if self.mode != "container":
+            return spec
+        others = [space for space in spec.namespaces if space.type != "network"]
+        shared = Namespace("network", str(find(self.container)))
+        return spec.evolve(namespaces=(*others, shared))
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written down of it; nothing for containers without networks."""
+        if self.mode in ("none", "host"):
+            return {}
+        return {**asdict(self), "names": asdict(self.names)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Networking:
+        """Read what `to_json` gave."""
+        if not values:
+            return NO_NETWORKING
+        names = Names(**values["names"])
+        members = tuple((n, tuple(a), four, six) for n, a, four, six in values["memberships"])
+        return cls(
+            **{**values, "names": names, "memberships": members, "ports": tuple(values["ports"])}
+        )
+
+
+NO_NETWORKING: Final = Networking()
+
+
+@frozen
+class Attached:
+    """What a start needs of networks.
+
+    Attributes:
+        plan: What its monitor makes; None for nothing.
+        fds: What the monitor keeps open.
+    """
+
+    plan: Mapping[str, Any] | None = None
+    fds: Sequence[int] = ()
+
+
+@contextlib.contextmanager
+def attach(store: Store, new: New, *, again: bool = False) -> Iterator[Attached]:
+    """Give a container that is about to be started its places in networks; the body starts it.
+
+    If the body raises, they are given back.
+
+    Args:
+        store: Its store.
+        new: The container.
+        again: Whether it may have places from a run before.
+
+    Raises:
+        NetworkError: Some kind of it: a network, address or port is not to be had.
+    """
+    wanted = Networking.from_json(new.record.network)
+    if wanted.mode == "none":
+        yield Attached()
+        return
+    if wanted.mode == "container":
+        _share_names(new)
+        yield Attached()
+        return
+    from pycontainer.network import DEFAULT, Membership, Network, join, leave, parse_ports
+
+    if any(name == DEFAULT for name, *_ in wanted.memberships):
+        Network.default(store=store)  # makes it
+    if again:
+        leave(store, new.record.id)
+    names = dict.fromkeys((new.record.name, new.record.id[:12], wanted.hostname))
+    attachment = join(
+        store,
+        new.record.id,
+        [Membership(*each) for each in wanted.memberships],
+        names=tuple(names),
+        ports=parse_ports(wanted.ports),
+    )
+    try:
+        _write_files(new.directory, wanted, attachment.endpoints)
+        _write_ports(new.directory, attachment.ports)
+        yield Attached(_plan(wanted, attachment), attachment.fds())
+    except BaseException:
+        leave(store, new.record.id)
+        raise
+    finally:
+        attachment.close()
+
+
+@contextlib.contextmanager
+def keep_attached(store: Store, new: New) -> Iterator[Attached]:
+    """Give what the next monitor of a running container needs of its networks; the body starts it."""
+    wanted = Networking.from_json(new.record.network)
+    if wanted.mode != "own":
+        yield Attached()
+        return
+    from pycontainer.network import rejoin
+
+    attachment = rejoin(store, new.record.id, published(new.directory))
+    try:
+        yield Attached(_plan(wanted, attachment), attachment.fds())
+    finally:
+        attachment.close()
+
+
+def _plan(wanted: Networking, attachment: Attachment) -> Mapping[str, Any]:
+    leads_out = any(step["gateways"] for step in attachment.plan["endpoints"])
+    upstreams = name_servers(wanted.names) if leads_out else []
+    return {**attachment.plan, "upstreams": upstreams}
+
+
+def name_servers(names: Names) -> list[str]:
+    """The servers that are asked about names which no container has."""
+    if names.dns:
+        return list(names.dns)
+    lines = [line.split() for line in names.resolver(_host_file()).splitlines()]
+    found = [line[1] for line in lines if len(line) > 1 and line[0] == "nameserver"]
+    return [address for address in found if "%" not in address]
+
+
+def use_resolver(directory: Path) -> None:
+    """Have a running container that had no name server ask that of its monitor."""
+    path = directory / "resolv.conf"
+    text = path.read_text()
+    if "nameserver" not in text:
+        path.write_text(text + f"nameserver {_RESOLVER}\n")  # in place: it is mounted
+
+
+def _write_files(directory: Path, wanted: Networking, endpoints: Sequence[Any]) -> None:
+    addresses = [endpoint.address for endpoint in endpoints]
+    addresses += [endpoint.ipv6_address for endpoint in endpoints if endpoint.ipv6_address]
+    resolver = evolve(wanted.names, dns=(_RESOLVER,)).resolver(_host_file())
+    wanted.names.write_files(
+        directory,
+        wanted.hostname,
+        own_addresses=addresses,
+        gateway=endpoints[0].gateway,
+        resolver=resolver,
+    )
+
+
+def _host_file() -> str:
+    try:
+        with open("/etc/resolv.conf") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _share_names(new: New) -> None:
+    """Have a container that shares another's network take that one's names, too."""
+    home = Path(next(space.path for space in new.spec.namespaces if space.type == "network"))
+    for name in ("hosts", "resolv.conf"):
+        with contextlib.suppress(FileNotFoundError):  # it is just being removed
+            (new.directory / name).write_bytes((home / name).read_bytes())
+
+
+# --- what is published -----------------------------------------------------------------------
+
+
+def _write_ports(directory: Path, ports: Sequence[PublishedPort]) -> None:
+    import json
+
+    path = directory / _PORTS
+    if ports or path.exists():
+        path.write_text(json.dumps([asdict(port) for port in ports]))
+
+
+def published(directory: Path) -> tuple[PublishedPort, ...]:
+    """The ports of a container that the host has."""
+    import json
+
+    from pycontainer.network import PublishedPort
+
+    try:
+        text = (directory / _PORTS).read_text()
+    except FileNotFoundError:
+        return ()
+    return tuple(PublishedPort(**values) for values in json.loads(text))
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+def release(store: Store, container_id: str) -> None:
+    """Give back the places of a container that has gone."""
+    if _has_networks(store):
+        from pycontainer.network import leave
+
+        leave(store, container_id)
+
+
+def recover(store: Store) -> None:
+    """Give back what containers had whose monitors were killed."""
+    if _has_networks(store):
+        from pycontainer.network import recover
+
+        recover(store)
+
+
+def _has_networks(store: Store) -> bool:
+    """Whether a container of the store ever was in a network; else there is nothing to look for."""
+    return (store.path / "networks").exists()
