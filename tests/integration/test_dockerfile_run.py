@@ -12,7 +12,7 @@ import pytest
 
 from built_images import contents_of, files_of
 from busybox import busybox_image
-from pycontainer.build import Builder, VertexLog
+from pycontainer.build import Bound, Builder, CacheMount, SecretMount, TmpfsMount, VertexLog
 from pycontainer.content import Store
 from pycontainer.errors import BuildError, BuildStepFailed
 from pycontainer.images import Image
@@ -260,3 +260,24 @@ COPY --from=b /b /
 
     Builder.from_dockerfile(context=bench.context, store=bench.store).build(progress=look)
     assert both.is_set()
+
+
+def test_a_builder_mounts_too(bench: Bench) -> None:
+    (bench.context / "a").write_text("from the context")
+    seed = Builder("busybox:test").run("mkdir /seed && echo seed > /seed/x")
+    image = (
+        Builder("busybox:test", context=bench.context)
+        .run(
+            "cat /a /s/x /run/secrets/t > /seen; touch /c/x",
+            mounts=[
+                Bound("/a", "a"),
+                Bound("/s", "/seed", seed),
+                CacheMount("/c"),
+                TmpfsMount("/t"),
+                SecretMount("/run/secrets/t", "t"),
+            ],
+        )
+        .build(store=bench.store, secrets={"t": "secret"})
+    )
+    assert contents_of(image)["seen"] == b"from the contextseed\nsecret"
+    assert "c" not in files_of(image)

@@ -530,3 +530,36 @@ def test_git_repositories(bench: Bench, repository: str) -> None:
 )
 def test_what_is_a_git_repository(text: str, source: GitSource | None) -> None:
     assert parse_git(text) == source
+
+
+# --- the same by methods -------------------------------------------------------------------------
+
+
+def test_a_builder_has_a_method_for_each_instruction(bench: Bench, website: str) -> None:
+    bench.write({"x.tar": TAR, "d/a.txt": "a", "d/b.md": "b"})
+    written = bench.build(
+        "FROM scratch\nMAINTAINER me\nADD x.tar /to\nADD --chmod=600 "
+        f"{website}/file.txt /f\nCOPY --exclude=*.md --parents --chmod=u=rwX,go= d /p/\n"
+        "HEALTHCHECK --interval=2s --retries=1 CMD true\nONBUILD RUN x\n"
+    )
+    built = (
+        Builder.scratch(context=bench.context)
+        .author("me")
+        .add("x.tar", "/to")
+        .add(f"{website}/file.txt", "/f")
+        .copy("d", "/p/", exclude=["*.md"], parents=True, mode="u=rwX,go=")
+        .healthcheck("true", interval=2, retries=1)
+        .on_build("RUN x")
+        .build(store=bench.store)
+    )
+    assert built.digest == written.digest
+
+
+def test_methods_refuse_what_makes_no_sense() -> None:
+    builder = Builder.scratch()
+    with pytest.raises(ValueError, match="not a file mode"):
+        builder.copy("a", "/", mode="u=?")
+    with pytest.raises(ValueError, match="checksum"):
+        builder.add("a", "/", checksum="sha256:00")
+    with pytest.raises(ValueError, match="negative"):
+        builder.healthcheck("true", interval=-1)

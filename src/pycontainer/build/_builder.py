@@ -6,26 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from pycontainer.build._bound import Bound, files_to_mount
 from pycontainer.build._build import BuildOptions, build
-from pycontainer.build._configure import (
-    AddVolumes,
-    Expose,
-    SetCmd,
-    SetEntrypoint,
-    SetEnv,
-    SetLabels,
-    SetShell,
-    SetStopSignal,
-    SetUser,
-)
+from pycontainer.build._config_steps import Command, ConfigSteps, checked_text, pairs
+from pycontainer.build._configure import SetCmd
 from pycontainer.build._copy import Copy
+from pycontainer.build._git import parse_git
+from pycontainer.build._given import Given, Secret, secrets_of, sockets_of
+from pycontainer.build._glob import literal_pattern
 from pycontainer.build._graph import Step, Vertex
+from pycontainer.build._ignore import IgnorePatterns
+from pycontainer.build._modes import check_mode
 from pycontainer.build._platforms import Attestations, build_index
-from pycontainer.build._ports import each_port
 from pycontainer.build._run import Run
 from pycontainer.build._sources import ImageSource, LocalSource, ScratchSource, StoredImageSource
+from pycontainer.build._url import url_source
 from pycontainer.build._workdir import Workdir
 from pycontainer.build.dockerfile._ignore_file import read_ignore
 from pycontainer.build.dockerfile._scope import PROXIES
@@ -38,39 +35,17 @@ if TYPE_CHECKING:
 
     from pycontainer.build._cache_places import CachePlace, InlineCache
     from pycontainer.build._events import Progress
+    from pycontainer.build._mounts import CacheMount, RunMount, SecretMount, SshMount, TmpfsMount
     from pycontainer.build._outputs import Output
     from pycontainer.build.dockerfile import Dockerfile
 
 __all__ = ["Builder"]
 
 T = TypeVar("T")
-Secret = str | bytes | Path
-"""A secret: itself, or the path of a file that holds it."""
-Command = Sequence[str] | str
-"""Words to execute, or a text for the image's shell."""
-
-
-@frozen(kw_only=True, repr=False)
-class Given:
-    """What a Builder knows for its builds and what makes no difference to what it is.
-
-    Attributes:
-        store: Where to build.
-        secrets: By id.
-        ssh: Sockets of agents, by id.
-        proxies: Variables for commands.
-        insecure: Whether commands may ask for all rights.
-    """
-
-    store: Store | None = None
-    secrets: Mapping[str, bytes | Path] = field(factory=dict)
-    ssh: Mapping[str, Path] = field(factory=dict)
-    proxies: Mapping[str, str] = field(factory=dict)
-    insecure: bool = False
 
 
 @frozen(init=False, repr=False)
-class Builder:
+class Builder(ConfigSteps):
     """A stage of a build: an image to begin with, and steps.
 
     A Builder is a value. Each method returns a new one and leaves the old one as it is, so a stage can be
@@ -184,8 +159,8 @@ class Builder:
         lowered = lower(request)
         given = Given(
             store=store,
-            secrets=_secrets(secrets),
-            ssh={name: Path(socket) for name, socket in (ssh or {}).items()},
+            secrets=secrets_of(secrets),
+            ssh=sockets_of(ssh),
             proxies={name: value for name, value in request.args.items() if name in PROXIES},
             insecure=insecure,
         )
@@ -207,8 +182,11 @@ class Builder:
         destination: str,
         *,
         owner: str | int | None = None,
-        mode: int | None = None,
+        mode: int | str | None = None,
         from_: Builder | Image | str | None = None,
+        exclude: Sequence[str] = (),
+        parents: bool = False,
+        link: bool = False,
     ) -> Builder:
         """Copy files into the image, with Docker's rules for ``COPY``.
 
@@ -223,23 +201,73 @@ class Builder:
             destination: Path in the image, relative to its working directory.
             owner: ``user``, ``user:group`` or numbers; names are those of the image's own
                 ``/etc/passwd`` and ``/etc/group``. None: 0:0, or, with `from_`, as they are there.
-            mode: Permissions of all that is copied; None: as they are.
+            mode: Permissions of all that is copied, or changes as ``chmod`` takes them, such as
+                ``u=rwX,go=rX``; None: as they are.
             from_: Copy from this stage or image instead of from the context.
+            exclude: Patterns of what is left out, as in a ``.dockerignore``, seen from each source.
+            parents: Keep the directories above the sources, those behind a ``/./`` if there is one.
+            link: Make a layer that does not depend on what is in the image, so that the cache has it for
+                any base. Symlinks on the way to the destination are then replaced, not followed.
         """
         sources = (source,) if isinstance(source, str) else tuple(source)
         if not sources:
             raise ValueError("copy needs a source")
-        if mode is not None and not 0 <= mode <= 0o7777:
-            raise ValueError(f"not a file mode: {mode:#o}")
+        IgnorePatterns(tuple(exclude))
         step = Copy(
             sources,
-            _text(destination, "destination"),
+            checked_text(destination, "destination"),
             owner=None if owner is None else str(owner),
-            mode=mode,
+            mode=_mode(mode),
             origin=_label(from_),
+            exclude=tuple(exclude),
+            parents=parents,
+            link=link,
         )
         source_vertex = Vertex(LocalSource(self._context)) if from_ is None else _begin(from_, None)
         return self._then(step, source_vertex)
+
+    def add(
+        self,
+        source: str,
+        destination: str,
+        *,
+        owner: str | int | None = None,
+        mode: int | str | None = None,
+        checksum: str = "",
+        keep_git_dir: bool = False,
+        unpack: bool | None = None,
+    ) -> Builder:
+        """Add files, with Docker's rules for ``ADD``: unpack archives, fetch URLs and git repositories.
+
+        Args:
+            source: A path relative to the context, ``http(s)://…``, or a git repository such as
+                ``https://host/project.git#branch:directory``.
+            destination: See `copy`.
+            owner: See `copy`. What is unpacked keeps its owners if None.
+            mode: See `copy`; None: 0600 for a file from a URL.
+            checksum: What the digest of a URL's file (``sha256:…``), or a repository's commit, has to be.
+            keep_git_dir: Whether a repository's ``.git`` is kept.
+            unpack: Whether an archive is unpacked; None: one of the context is, one of a URL is not.
+        """
+        origin, name = Vertex(LocalSource(self._context)), source
+        if (git := parse_git(source)) is not None:
+            origin = Vertex(evolve(git, keep_git_dir=keep_git_dir, checksum=checksum))
+            name = "."
+        elif (url := url_source(source, checksum)) is not None:
+            origin, name = Vertex(url), literal_pattern(url.name)
+            mode = 0o600 if mode is None else mode
+        elif checksum:
+            raise ValueError("a checksum is of a URL or a git repository")
+        step = Copy(
+            (name,),
+            checked_text(destination, "destination"),
+            owner=None if owner is None else str(owner),
+            mode=_mode(mode),
+            verb="ADD",
+            shown=() if name == source else (source,),
+            unpack=isinstance(origin.operation, LocalSource) if unpack is None else unpack,
+        )
+        return self._then(step, origin)
 
     def run(
         self,
@@ -247,6 +275,8 @@ class Builder:
         *,
         network: Literal["none", "host"] = "host",
         env: Mapping[str, str] | None = None,
+        mounts: Sequence[CacheMount | TmpfsMount | SecretMount | SshMount | Bound] = (),
+        insecure: bool = False,
     ) -> Builder:
         """Execute a command in the image; what it changes becomes a layer.
 
@@ -258,60 +288,32 @@ class Builder:
             network: ``host`` shares this machine's network, as builds usually need one; ``none``
                 has only a loopback interface.
             env: Variables for this command alone; they are not kept in the image.
+            mounts: What the command sees beside the image's files, and what no layer gets.
+            insecure: Whether it has all rights that this program has; `build` must allow that.
         """
         words = command if isinstance(command, str) else tuple(command)
         if not words:
             raise ValueError("run needs a command")
-        return self._then(Run(words, network=network, env=_pairs(env or {})))
+        inputs: list[Vertex] = []
+        made: list[RunMount] = []
+        for mount in mounts:
+            if isinstance(mount, Bound):
+                given = mount.from_
+                origin = (
+                    Vertex(LocalSource(self._context)) if given is None else _begin(given, None)
+                )
+                inputs.append(files_to_mount(origin, mount.source, _label(given)))
+                made.append(mount.of_input(len(inputs) - 1))
+            else:
+                made.append(mount)
+        step = Run(
+            words, network=network, env=pairs(env or {}), mounts=tuple(made), insecure=insecure
+        )
+        return self._then(step, *inputs)
 
     def workdir(self, path: str) -> Builder:
         """Set the working directory, relative to the one before, and make it if it is missing."""
-        return self._then(Workdir(_text(path, "directory")))
-
-    # --- config ------------------------------------------------------------------------------
-
-    def env(self, values: Mapping[str, str]) -> Builder:
-        """Set environment variables."""
-        for name in values:
-            if not name or "=" in name or "\0" in name:
-                raise ValueError(f"not the name of an environment variable: {name!r}")
-        return self._then(SetEnv(_pairs(values)))
-
-    def label(self, values: Mapping[str, str]) -> Builder:
-        """Set labels."""
-        return self._then(SetLabels(_pairs(values)))
-
-    def user(self, user: str | int) -> Builder:
-        """Set the user (``name``, ``name:group``, ``uid``, ``uid:gid``) of commands and containers."""
-        return self._then(SetUser(_text(str(user), "user")))
-
-    def expose(self, *ports: int | str) -> Builder:
-        """Say on which ports containers listen: ``8080``, ``"8080/udp"``, ``"8000-8010/tcp"``."""
-        return self._then(Expose(tuple(each for port in ports for each in each_port(port))))
-
-    def volume(self, *paths: str) -> Builder:
-        """Say which directories hold data that should outlive containers."""
-        return self._then(AddVolumes(tuple(_text(path, "directory") for path in paths)))
-
-    def entrypoint(self, command: Command) -> Builder:
-        """Set what containers execute; arguments that the base image has for its own are dropped."""
-        words = command if isinstance(command, str) else tuple(command)
-        return self._then(SetEntrypoint(words, keep_cmd=self._has_cmd()))
-
-    def cmd(self, command: Command) -> Builder:
-        """Set the default command, or the default arguments of the entry point."""
-        words = command if isinstance(command, str) else tuple(command)
-        return self._then(SetCmd(words))
-
-    def stop_signal(self, signal: str | int) -> Builder:
-        """Set the signal that asks containers to end, such as ``SIGINT``."""
-        return self._then(SetStopSignal(_text(str(signal), "signal")))
-
-    def shell(self, words: Sequence[str]) -> Builder:
-        """Set the shell for commands that are given as text, such as ``["/bin/bash", "-c"]``."""
-        if isinstance(words, str) or not words:
-            raise ValueError("a shell is a list of words")
-        return self._then(SetShell(tuple(words)))
+        return self._then(Workdir(checked_text(path, "directory")))
 
     def _has_cmd(self) -> bool:
         """Whether this stage itself has set a default command."""
@@ -393,8 +395,8 @@ class Builder:
             source_date_epoch=source_date_epoch,
             progress=progress,
             timeout=timeout,
-            secrets={**self._given.secrets, **_secrets(secrets)},
-            ssh={**self._given.ssh, **{name: Path(path) for name, path in (ssh or {}).items()}},
+            secrets={**self._given.secrets, **secrets_of(secrets)},
+            ssh={**self._given.ssh, **sockets_of(ssh)},
             proxies=self._given.proxies,
             insecure=insecure or self._given.insecure,
         )
@@ -504,23 +506,6 @@ class Builder:
         return f"<Builder {self.target.title!r}>"
 
 
-def _named(context: str | os.PathLike[str] | Image | Builder) -> Vertex | Image | str:
-    """A named context as the frontend takes it."""
-    if isinstance(context, Builder):
-        return context.target
-    if isinstance(context, Image) or str(context).startswith("docker-image://"):
-        return context if isinstance(context, Image) else str(context)
-    path = Path(context)
-    return Vertex(LocalSource(path.absolute(), read_ignore(path)))
-
-
-def _secrets(given: Mapping[str, Secret] | None) -> dict[str, bytes | Path]:
-    return {
-        name: value.encode() if isinstance(value, str) else value
-        for name, value in (given or {}).items()
-    }
-
-
 def _all(given: T | Sequence[T]) -> tuple[T, ...]:
     """One value, or several."""
     return tuple(given) if isinstance(given, Sequence) else (given,)
@@ -554,11 +539,20 @@ def _path(context: str | os.PathLike[str] | None) -> Path | None:
     return None if context is None else Path(context).absolute()
 
 
-def _pairs(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(values.items())
+def _named(context: str | os.PathLike[str] | Image | Builder) -> Vertex | Image | str:
+    """A named context as the frontend takes it."""
+    if isinstance(context, Builder):
+        return context.target
+    if isinstance(context, Image) or str(context).startswith("docker-image://"):
+        return context if isinstance(context, Image) else str(context)
+    path = Path(context)
+    return Vertex(LocalSource(path.absolute(), read_ignore(path)))
 
 
-def _text(value: str, what: str) -> str:
-    if not value:
-        raise ValueError(f"an empty text is no {what}")
-    return value
+def _mode(mode: int | str | None) -> int | str | None:
+    if isinstance(mode, str):
+        check_mode(mode)
+        return int(mode, 8) if mode.isdecimal() else mode
+    if mode is not None and not 0 <= mode <= 0o7777:
+        raise ValueError(f"not a file mode: {mode:#o}")
+    return mode

@@ -124,7 +124,7 @@ class CacheMount(RunMount):
     """A directory that is kept from build to build.
 
     Attributes:
-        id: What the cache is called.
+        id: What the cache is called; empty for its target.
         sharing: Who may use it at the same time.
         mode: Of a new one.
         owner: User and group id of a new one.
@@ -133,7 +133,7 @@ class CacheMount(RunMount):
         writable: Whether the command may write.
     """
 
-    id: str
+    id: str = ""
     sharing: Sharing = "shared"
     mode: int = 0o755
     owner: tuple[int, int] = (0, 0)
@@ -147,7 +147,7 @@ class CacheMount(RunMount):
         directory = place.stack.enter_context(
             cache_directory(
                 work.store,
-                self.id,
+                self.id or self.target,
                 self.sharing,
                 fill=partial(self._fill, place),
                 waiting=work.cancellation.check,

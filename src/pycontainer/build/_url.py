@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 from attrs import frozen
@@ -19,10 +21,24 @@ if TYPE_CHECKING:
 
     from pycontainer.build._work import Work
 
-__all__ = ["UrlSource"]
+__all__ = ["UrlSource", "url_source"]
 
+_NAMELESS: Final = "download"
+_URL: Final = re.compile("https?://", re.IGNORECASE)
 _TIMEOUT: Final = urllib3.Timeout(connect=30.0, read=60.0)
 _CHUNK: Final = 1 << 18
+
+
+def url_source(text: str, checksum: str) -> UrlSource | None:
+    """The file that a text names; None if that is no URL.
+
+    Raises:
+        ValueError: The checksum is no digest.
+    """
+    if not _URL.match(text):
+        return None
+    name = unquote(urlsplit(text).path).rpartition("/")[2]
+    return UrlSource(text, name if name not in ("", ".", "..") else _NAMELESS, checksum)
 
 
 @frozen

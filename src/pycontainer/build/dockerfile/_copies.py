@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
 
 from attrs import evolve, frozen
 
@@ -16,7 +15,7 @@ from pycontainer.build._glob import PatternError, literal_pattern
 from pycontainer.build._ignore import IgnorePatterns
 from pycontainer.build._inline import InlineSource
 from pycontainer.build._modes import check_mode
-from pycontainer.build._url import UrlSource
+from pycontainer.build._url import UrlSource, url_source
 from pycontainer.build.dockerfile._heredocs import Heredoc
 from pycontainer.build.dockerfile._instructions import Add, Copy
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["copies"]
 
-_URL: Final = re.compile("https?://", re.IGNORECASE)
 _OCTAL: Final = re.compile("[0-7]{1,5}")
 
 
@@ -150,11 +148,8 @@ def _added(steps: StageSteps, instruction: Add, word: str) -> _Part:
         return _Part(steps.source(source), ".", word)
     if instruction.keep_git_dir:
         raise ValueError(f"--keep-git-dir is for git repositories, which {word} is not")
-    if not _URL.match(word):
+    url = url_source(word, checksum)
+    if url is None:
         unpack = instruction.unpack is not False
         return _Part(steps.lowering.context(), _inside(word), word, unpack)
-    name = unquote(urlsplit(word).path).rpartition("/")[2]
-    if not name and steps.scope.word(instruction.destination).endswith("/"):
-        raise ValueError(f"{word} names no file; write the destination with a name")
-    url = UrlSource(word, name if name not in ("", ".", "..") else "download", checksum)
     return _Part(steps.source(url), literal_pattern(url.name), word, instruction.unpack is True)

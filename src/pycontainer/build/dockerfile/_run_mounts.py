@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from pycontainer.build._copy import Copy
-from pycontainer.build._glob import literal_pattern
-from pycontainer.build._graph import Vertex
+from pycontainer.build._bound import clean_source, files_to_mount
 from pycontainer.build._mounts import (
     BindMount,
     CacheMount,
@@ -20,14 +18,13 @@ from pycontainer.build._mounts import (
     SshMount,
     TmpfsMount,
 )
-from pycontainer.build._sources import ScratchSource
 from pycontainer.build.dockerfile._location import nearest
-from pycontainer.oci import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pycontainer.build._cache_mounts import Sharing
+    from pycontainer.build._graph import Vertex
     from pycontainer.build.dockerfile._steps import StageSteps
 
 __all__ = ["MountMaker"]
@@ -87,14 +84,14 @@ class MountMaker:
         return make(options)
 
     def _bind(self, options: _Options) -> BindMount:
-        source = posixpath.normpath("/" + options.text("source", "/")).replace("//", "/")
+        source = clean_source(options.text("source", "/"))
         writable = options.switch("readwrite") and not options.switch("readonly")
         number = self._origin(options.text("from"), source)
         return BindMount(self._target(options), source, writable, number)
 
     def _cache(self, options: _Options) -> CacheMount:
         target = self._target(options)
-        source = posixpath.normpath("/" + options.text("source", "/")).replace("//", "/")
+        source = clean_source(options.text("source", "/"))
         origin = options.text("from")
         sharing = options.text("sharing", "shared")
         if sharing not in _SHARING:
@@ -158,22 +155,10 @@ class MountMaker:
         return place
 
     def _origin(self, name: str, source: str) -> int:
-        """The number of an input that holds what is mounted as its one layer.
-
-        A command sees of the context what a copy would take, whatever else lies there and is changed
-        meanwhile, and the cache goes by that.
-        """
+        """The number of the input that holds what is mounted."""
         steps = self.steps
         origin, label = steps.origin(name) if name else (steps.lowering.context(), "")
-        nothing = Vertex(ScratchSource(Platform.current()))
-        whole = source == "/"
-        copy = Copy(
-            ("." if whole else literal_pattern(source.lstrip("/")),),
-            "/",
-            origin=label,
-            parents=not whole,
-        )
-        vertex = Vertex(copy, (nothing, origin), location=steps.location)
+        vertex = files_to_mount(origin, source, label, steps.location)
         if vertex not in self.origins:
             self.origins.append(vertex)
         return self.origins.index(vertex)
