@@ -15,6 +15,7 @@ from busybox import busybox_image
 from pycontainer import errors
 from pycontainer.content import Store
 from pycontainer.images import Image
+from pycontainer.network import Network
 
 pytestmark = pytest.mark.root
 
@@ -109,6 +110,18 @@ def test_images_and_volumes_tell_theirs(image: Image) -> None:
         ("image", "untag"),
         ("volume", "create"),
         ("volume", "destroy"),
+    ]
+
+
+def test_networks_tell_theirs(image: Image) -> None:
+    begun = time.time()
+    network = Network.create("told", store=image.store)
+    network.delete()
+    network.delete()  # one that is gone
+    seen = list(image.store.events(since=begun, filters={"network": "told"}))
+    assert [(event.action, event.id) for event in seen] == [
+        ("create", network.id),
+        ("destroy", network.id),
     ]
 
 

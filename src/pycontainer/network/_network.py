@@ -140,6 +140,7 @@ class Network:
                 record, chosen=subnet is None, internal=internal, labels=dict(labels or {})
             )
             records.put_network(record)
+        store.record("network", "create", network_id, {"name": name})
         return _to_network(store, record)
 
     @classmethod
@@ -252,6 +253,7 @@ class Network:
         except BaseException:
             leave(self._store, container.id, network_id=self.id)
             raise
+        self._record("connect", container)
         return endpoint
 
     def disconnect(self, container: Member) -> None:
@@ -266,6 +268,11 @@ class Network:
             raise NetworkError(f"container {container.name} is not in network {self.name!r}")
         container.unplug(found[0].id)
         leave(self._store, container.id, network_id=self.id)
+        self._record("disconnect", container)
+
+    def _record(self, action: str, container: Member) -> None:
+        about = {"name": self.name, "container": container.id}
+        self._store.record("network", action, self.id, about)
 
     def delete(self) -> None:
         """Remove the network; one that is gone is removed.
@@ -292,6 +299,7 @@ class Network:
             _bridge.take_down(record)
             records.remove_network(self.id)
             _names.forget_network(self._store, self.id)
+        self._store.record("network", "destroy", self.id, {"name": self.name})
 
 
 def _refuse_overlap(records: Records, subnet: IPv4Network) -> None:
