@@ -224,3 +224,25 @@ print(packed.diff_id == again.diff_id)
 """,
     )
     assert out.strip() == "True"
+
+
+def test_a_container_is_reached_without_a_network(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+code = ["python", "-m", "http.server", "8000"]
+with pc.Container.start(image, code, ready=pc.ready.port(8000)) as c, c.connect(8000) as connection:
+    connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    print(connection.recv(100).split(b"\\r\\n")[0].decode())
+try:
+    py("pass", network="bridge")
+except pc.errors.UnsupportedFeature as error:
+    print(error)
+print(os.listdir(pc.Store.default().path / "containers"))
+""",
+    )
+    answer, refusal, left = out.splitlines()
+    assert answer.endswith("200 OK")
+    assert "run as root" in refusal
+    assert "Container.connect" in refusal
+    assert left == "[]"

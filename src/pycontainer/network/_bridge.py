@@ -46,8 +46,8 @@ def naming_refusals(what: str) -> Iterator[None]:
         raise UnsupportedFeature(
             what,
             f"{step}{error.strerror}",
-            remedy="run as root, on a kernel with bridges, veth and nf_tables; "
-            "`python -m pycontainer doctor` tells what is missing",
+            remedy="run as root, on a kernel with bridges, veth and nf_tables; without, reach a "
+            "container by Container.connect, or have it share the host's network",
         ) from error
 
 
