@@ -24,14 +24,17 @@ class ZstdFrames:
         self._skip = 0
         self._in_frame = False
         self._checksum = 0
+        self._lost = False  # what came is no frame: the decompressor complains about that
 
     @property
     def complete(self) -> bool:
         """Whether all frames that began have ended."""
-        return not (self._head or self._skip or self._in_frame)
+        return not (self._head or self._skip or self._in_frame or self._lost)
 
     def feed(self, data: bytes) -> None:
         """Follow the next bytes, of any number."""
+        if self._lost:
+            return
         if self._head:
             data = self._head + data
             self._head = b""
@@ -57,9 +60,9 @@ class ZstdFrames:
         if magic & ~0xF == _SKIPPABLE:
             self._skip = int.from_bytes(data[at + 4 : at + 8], "little")
             return 8
-        if magic != _MAGIC:  # the decompressor's to complain about
-            self._skip = len(data) - at
-            return 8
+        if magic != _MAGIC:
+            self._lost = True
+            return len(data) - at
         descriptor = data[at + 4]
         single_segment = descriptor >> 5 & 1
         content_size = _CONTENT_SIZE_BYTES[descriptor >> 6] or single_segment
