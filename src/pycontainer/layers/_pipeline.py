@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
 
 _DEPTH: Final = 8  # chunks in a pipe: 8 MiB
+_DEPTH_RECEIVED: Final = 4
 _EVENT_SECONDS: Final = 0.1
 _ENTRIES_BETWEEN_LOOKS: Final = 64  # at the clock
 
@@ -147,7 +148,7 @@ def tar_digest(source: Readable, compression: Compression | None = None) -> tupl
 
 
 class Feed:
-    """The two threads before the parser; a context manager that ends them whatever happens."""
+    """The three threads before the parser; a context manager that ends them whatever happens."""
 
     def __init__(
         self,
@@ -163,18 +164,22 @@ class Feed:
         self._algorithm = "sha256" if expected is None else expected.digest.algorithm
         self._blob_hash = hashlib.new(self._algorithm)
         self._tar_hash = hashlib.sha256()
+        self._to_decoder: Pipe[bytes] = Pipe(_DEPTH_RECEIVED)
         self._to_parser: Pipe[bytes] = Pipe(_DEPTH)
         self._to_digest: Pipe[tuple[bool, bytes]] = Pipe(2 * _DEPTH)
         self._chunks = iter(self._to_parser)
         self._receive_seconds = 0.0
         self._decode_end: float | None = None
+        self._decode_waits = 0.0
         self._blob_seconds = 0.0
         self._tar_seconds = 0.0
         self.begun = time.perf_counter()
         self.received = 0
         self.unpacked = 0
         self._failed: BaseException | None = None
+        self._receiver = threading.Thread(target=self._receive, name="layer-receive", daemon=True)
         self._threads = [
+            self._receiver,
             threading.Thread(target=self._decode, name="layer-decode", daemon=True),
             threading.Thread(target=self._digest, name="layer-digest", daemon=True),
         ]
@@ -197,12 +202,13 @@ class Feed:
         """How far it has come."""
         now = time.perf_counter()
         received, unpacked, seconds = self.received, self.unpacked, now - self.begun
-        parser, digest = self._to_parser, self._to_digest
-        decode = (self._decode_end or now) - self.begun - self._receive_seconds
+        parser = self._to_parser
+        waits = self._to_decoder.get_wait + self._decode_waits
+        decode = (self._decode_end or now) - self.begun - waits
         stages = (
             StageCost("receive", self._receive_seconds, received),
             StageCost("digest", self._blob_seconds, received),
-            StageCost("decompress", decode - parser.put_wait - digest.put_wait, unpacked),
+            StageCost("decompress", decode, unpacked),
             StageCost("diff_id", self._tar_seconds, unpacked),
             StageCost("write", seconds - parser.get_wait, unpacked),
         )
@@ -249,15 +255,26 @@ class Feed:
 
     # --- the threads -------------------------------------------------------------------------
 
-    def _decode(self) -> None:
-        received = self._receive()
-        put, digest = self._to_parser.put, self._to_digest.put
+    def _receive(self) -> None:
+        put = self._to_decoder.put
         error: BaseException | None = None
         try:
-            for chunk in decompressed(received, self._compression):
+            for data in self._pieces():
+                put(data)
+        except BaseException as failure:
+            error = failure
+        self._to_decoder.close(error)
+
+    def _decode(self) -> None:
+        put, digest, now = self._to_parser.put, self._to_digest.put, time.perf_counter
+        error: BaseException | None = None
+        try:
+            for chunk in decompressed(iter(self._to_decoder), self._compression):
                 self.unpacked += len(chunk)
+                begun = now()
                 digest((False, chunk))
                 put(chunk)
+                self._decode_waits += now() - begun
         except Abandoned:
             pass
         except LayerError as damage:
@@ -266,6 +283,8 @@ class Feed:
         except BaseException as failure:
             error = self._failed = failure
         self._decode_end = time.perf_counter()
+        self._to_decoder.abandon()
+        self._receiver.join()  # it feeds the digest too
         self._to_digest.close()
         self._to_parser.close(error)
 
@@ -274,14 +293,14 @@ class Feed:
         if self._expected is None:
             return
         try:
-            for _ in self._receive():
+            for _ in self._to_decoder:
                 pass
         except Abandoned:
             pass
         except BaseException as error:
             self._failed = error
 
-    def _receive(self) -> Iterator[bytes]:
+    def _pieces(self) -> Iterator[bytes]:
         most = None if self._expected is None else self._expected.size
         read = self._source.read
         while True:
