@@ -16,7 +16,7 @@ from pycontainer.build import dockerfile as df
 from pycontainer.build._glob import PatternError
 from pycontainer.build._ignore import IgnorePatterns, read_patterns
 from pycontainer.build._modes import change_mode, check_mode
-from pycontainer.build.dockerfile import Dockerfile
+from pycontainer.build.dockerfile import Dockerfile, check
 from pycontainer.content import Store
 from pycontainer.errors import BuildError
 
@@ -35,6 +35,7 @@ def lowered(text: str | Dockerfile, place: tuple[Store, Path], args: dict[str, s
     store, context = place
     try:
         parsed = Dockerfile.parse(text) if isinstance(text, str) else text
+        assert all(each.rule and each.message for each in check(parsed))
         named = {stage.base.image: Builder.scratch() for stage in parsed.stages}
         for each in parsed:
             if isinstance(each, df.Copy) and each.from_:

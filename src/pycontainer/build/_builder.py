@@ -24,6 +24,7 @@ from pycontainer.build._run import Run
 from pycontainer.build._sources import ImageSource, LocalSource, ScratchSource, StoredImageSource
 from pycontainer.build._url import url_source
 from pycontainer.build._workdir import Workdir
+from pycontainer.build.dockerfile import check
 from pycontainer.build.dockerfile._ignore_file import read_ignore
 from pycontainer.build.dockerfile._scope import PROXIES
 from pycontainer.content import Store
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pycontainer.build._events import Progress
     from pycontainer.build._mounts import CacheMount, RunMount, SecretMount, SshMount, TmpfsMount
     from pycontainer.build._outputs import Output
-    from pycontainer.build.dockerfile import Dockerfile
+    from pycontainer.build.dockerfile import BuildWarning, Dockerfile
 
 __all__ = ["Builder"]
 
@@ -163,10 +164,22 @@ class Builder(ConfigSteps):
             ssh=sockets_of(ssh),
             proxies={name: value for name, value in request.args.items() if name in PROXIES},
             insecure=insecure,
+            dockerfile=request.dockerfile,
+            ignore=request.ignore,
         )
         builder = cls.__new__(cls)
         builder.__attrs_init__(lowered.target, lowered.first, request.context, given)
         return builder
+
+    def check(self) -> tuple[BuildWarning, ...]:
+        """What in the Dockerfile is allowed and yet most often a mistake; nothing is built.
+
+        The checks are those of ``docker build --check``. Where no Dockerfile was read there is nothing to
+        find. To check a file without pulling its base images: `pycontainer.build.dockerfile.check`.
+        """
+        if self._given.dockerfile is None:
+            return ()
+        return check(self._given.dockerfile, ignore=self._given.ignore)
 
     def _then(self, step: Step, *others: Vertex) -> Builder:
         builder = type(self).__new__(type(self))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from pycontainer.build.dockerfile import Dockerfile
     from pycontainer.content import Store
 
 __all__ = ["Given", "Secret", "secrets_of", "sockets_of"]
@@ -29,6 +30,8 @@ class Given:
         ssh: Sockets of agents, by id.
         proxies: Variables for commands.
         insecure: Whether commands may ask for all rights.
+        dockerfile: What the Builder was made from.
+        ignore: The patterns of that Dockerfile's ignore file.
     """
 
     store: Store | None = None
@@ -36,6 +39,8 @@ class Given:
     ssh: Mapping[str, Path] = field(factory=dict)
     proxies: Mapping[str, str] = field(factory=dict)
     insecure: bool = False
+    dockerfile: Dockerfile | None = None
+    ignore: tuple[str, ...] = ()
 
 
 def secrets_of(given: Mapping[str, Secret] | None) -> dict[str, bytes | Path]:

@@ -26,11 +26,13 @@ from pycontainer.build.dockerfile._instructions import (
     Workdir,
 )
 from pycontainer.build.dockerfile._lines import Directives
+from pycontainer.build.dockerfile._lint import BuildWarning, check
 from pycontainer.build.dockerfile._location import Location
 
 __all__ = [
     "Add",
     "Arg",
+    "BuildWarning",
     "Cmd",
     "Copy",
     "Directives",
@@ -53,4 +55,5 @@ __all__ = [
     "User",
     "Volume",
     "Workdir",
+    "check",
 ]

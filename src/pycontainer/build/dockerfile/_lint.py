@@ -1,0 +1,227 @@
+"""What in a Dockerfile is allowed and yet most often a mistake: the build checks of BuildKit."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field, frozen
+
+from pycontainer.build._ignore import IgnorePatterns
+from pycontainer.build.dockerfile import _instructions as ins
+from pycontainer.build.dockerfile._location import Location, nearest
+from pycontainer.build.dockerfile._scope import PROXIES, Scope, platform_args
+from pycontainer.oci import Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pycontainer.build.dockerfile._document import Dockerfile, Stage
+
+__all__ = ["BuildWarning", "check"]
+
+_SECRET: Final = re.compile(
+    r"(?:^|_)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:$|_)",
+    re.IGNORECASE,
+)
+_NO_SECRET: Final = re.compile(r"(?:^|_)public(?:$|_)", re.IGNORECASE)
+_RESERVED: Final = ("context", "scratch")
+_ONCE: Final = (ins.Cmd, ins.Entrypoint, ins.Healthcheck)
+
+
+@frozen
+class BuildWarning:
+    """Something that is most often a mistake.
+
+    Attributes:
+        rule: Its name, as ``docker build --check`` has it, such as ``StageNameCasing``.
+        message: What was found, and what to do about it.
+        location: Where it stands.
+    """
+
+    rule: str
+    message: str
+    location: Location = field(repr=lambda place: f"{place.file}:{place.first}")
+
+    def __str__(self) -> str:
+        return f"{self.location.file}:{self.location.first}: {self.rule}: {self.message}"
+
+
+def check(dockerfile: Dockerfile, *, ignore: Iterable[str] = ()) -> tuple[BuildWarning, ...]:
+    """Look for what is most often a mistake; nothing is pulled or built.
+
+    Rules that the file names in ``# check=skip=…`` are left out.
+
+    Args:
+        dockerfile: The Dockerfile.
+        ignore: The patterns of its ``.dockerignore``.
+    """
+    lint = _Lint(dockerfile, IgnorePatterns(tuple(ignore)))
+    lint.run()
+    skipped = _skipped(dockerfile.directives.check)
+    found = [each for each in lint.found if not {each.rule.lower(), "all"} & skipped]
+    return tuple(sorted(found, key=lambda each: (each.location.first, each.rule)))
+
+
+def _skipped(directive: str) -> set[str]:
+    for part in directive.split(";"):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "skip":
+            return {each.strip().lower() for each in value.split(",")}
+    return set()
+
+
+@define(eq=False)
+class _Lint:
+    dockerfile: Dockerfile
+    ignore: IgnorePatterns
+    found: list[BuildWarning] = field(factory=list, init=False)
+
+    def run(self) -> None:
+        self._casing()
+        for number in self.dockerfile.gaps:
+            place = Location(self.dockerfile.file, number, ("",))
+            self._warn("NoEmptyContinuation", place, "an empty line within an instruction")
+        escape = self.dockerfile.directives.escape
+        here = platform_args(Platform.current(), Platform.current(), "")
+        scope = Scope({}, {}, escape, args=here)
+        for instruction in self.dockerfile.args:
+            self._secrets(instruction)
+            self._declare(instruction, scope)
+        names: Counter[str] = Counter()
+        for stage in self.dockerfile.stages:
+            self._from(stage, scope, names)
+            self._stage(stage, Scope({}, scope.variables, escape))
+
+    def _warn(self, rule: str, place: Location | ins.Instruction, message: str) -> None:
+        location = place if isinstance(place, Location) else place.location
+        if location is not None:
+            self.found.append(BuildWarning(rule, message, location))
+
+    @staticmethod
+    def _declare(instruction: ins.Arg, scope: Scope) -> None:
+        with suppress(ValueError):  # building says so
+            for name, default in instruction.pairs:
+                scope.declare(name, default)
+
+    def _casing(self) -> None:
+        spelled = [each for each in self.dockerfile if each.spelled]
+        small = sum(each.spelled.islower() for each in spelled)
+        wanted = str.lower if small > len(spelled) - small else str.upper
+        for each in spelled:
+            if each.spelled != wanted(each.spelled):
+                message = f"write {wanted(each.spelled)} as the other instructions are written"
+                self._warn("ConsistentInstructionCasing", each, message)
+
+    def _from(self, stage: Stage, scope: Scope, names: Counter[str]) -> None:
+        base = stage.base
+        if base.alias != base.alias.lower():
+            self._warn("StageNameCasing", base, f"write the stage's name as {base.alias.lower()}")
+        if base.alias and base.joint.islower() != base.spelled.islower():
+            self._warn("FromAsCasing", base, f"write {base.spelled} and {base.joint} in one case")
+        if stage.name in _RESERVED:
+            self._warn("ReservedStageName", base, f"{stage.name} means something else")
+        names[stage.name] += 1
+        if stage.name and names[stage.name] > 1:
+            self._warn("DuplicateStageName", base, f"a former stage is called {stage.name} too")
+        platform = base.platform
+        if platform in ("$TARGETPLATFORM", "${TARGETPLATFORM}"):
+            self._warn("RedundantTargetPlatform", base, f"--platform={platform} is the default")
+        elif platform and "$" not in platform:
+            message = f"--platform={platform} builds for the same platform whatever is asked for"
+            self._warn("FromPlatformFlagConstDisallowed", base, message)
+        for name in sorted(_missing(scope, [base.image])):
+            hint = nearest(name, scope.variables)
+            message = f"no ARG before the first FROM gives {name} a value"
+            rule = "InvalidDefaultArgInFrom" if name in scope.declared else "UndefinedArgInFrom"
+            self._warn(rule, base, f"{message}; {hint}" if hint else message)
+
+    def _stage(self, stage: Stage, scope: Scope) -> None:
+        inherits = stage.base.image != "scratch"
+        once: Counter[type[ins.Instruction]] = Counter()
+        rooted = inherits
+        for each in stage.instructions:
+            once[type(each)] += 1
+            if isinstance(each, _ONCE) and once[type(each)] > 1:
+                message = f"only the last {each.name} of a stage counts"
+                self._warn("MultipleInstructionsDisallowed", each, message)
+            if isinstance(each, ins.Workdir):
+                if not each.value.startswith(("/", "$")) and not rooted:
+                    message = f"{each.value} is relative to a directory that the file does not show"
+                    self._warn("WorkdirRelativePath", each, message)
+                rooted = True
+            self._instruction(each)
+            self._variables(each, scope, inherits=inherits)
+
+    def _instruction(self, each: ins.Instruction) -> None:
+        self._secrets(each)
+        if isinstance(each, ins.Maintainer):
+            self._warn(
+                "MaintainerDeprecated", each, "write LABEL org.opencontainers.image.authors="
+            )
+        elif isinstance(each, ins.Cmd | ins.Entrypoint) and isinstance(each.command, str):
+            message = (
+                f'write {each.name} ["program", "argument"]: a shell would not pass signals on'
+            )
+            self._warn("JSONArgsRecommended", each, message)
+        elif isinstance(each, ins.Env | ins.Label) and each.legacy:
+            message = f"write {each.name} {each.pairs[0][0]}=VALUE"
+            self._warn("LegacyKeyValueFormat", each, message)
+        elif isinstance(each, ins.Expose):
+            for port in each.ports:
+                if port != port.lower() and "$" not in port:
+                    self._warn("ExposeProtoCasing", each, f"write {port.lower()}")
+        elif isinstance(each, ins.Copy) and not each.from_:
+            for source in each.sources:
+                path = source.strip("/").removeprefix("./") if isinstance(source, str) else ""
+                if path and self.ignore.ignores(path) and not self.ignore.takes_back:
+                    self._warn("CopyIgnoredFile", each, f".dockerignore leaves {path} out")
+
+    def _secrets(self, each: ins.Instruction) -> None:
+        if not isinstance(each, ins.Arg | ins.Env):
+            return
+        for name, _ in each.pairs:
+            if _SECRET.search(name) and not _NO_SECRET.search(name):
+                message = f"{name} stays in the image; use RUN --mount=type=secret"
+                self._warn("SecretsUsedInArgOrEnv", each, message)
+
+    def _variables(self, each: ins.Instruction, scope: Scope, *, inherits: bool) -> None:
+        """Note what an instruction declares, and variables that nothing has set."""
+        if isinstance(each, ins.Arg):
+            self._declare(each, scope)
+            return
+        missing = _missing(scope, _expanded(each))
+        if isinstance(each, ins.Env):
+            with suppress(ValueError):
+                scope.env |= {name: scope.word(value) for name, value in each.pairs}
+        for name in sorted(missing - scope.declared - PROXIES):
+            hint = nearest(name, scope.variables)
+            if hint is not None or not inherits:  # the base image may have set it
+                message = f"nothing has set {name}"
+                self._warn("UndefinedVar", each, f"{message}; {hint}" if hint else message)
+
+
+def _missing(scope: Scope, texts: Iterable[str]) -> set[str]:
+    """The variables in texts that nothing has set; of texts that are no words, none."""
+    expander = scope.expander()
+    try:
+        for text in texts:
+            expander.word(text)
+    except ValueError:
+        return set()
+    return expander.missing
+
+
+def _expanded(each: ins.Instruction) -> list[str]:
+    """The texts of an instruction in which variables are replaced."""
+    if isinstance(each, ins.Env | ins.Label):
+        return [value for _, value in each.pairs]
+    if isinstance(each, ins.Workdir | ins.User | ins.StopSignal):
+        return [each.value]
+    if isinstance(each, ins.Copy):
+        return [*(word for word in each.sources if isinstance(word, str)), each.destination]
+    if isinstance(each, ins.Expose):
+        return list(each.ports)
+    return list(each.paths) if isinstance(each, ins.Volume) else []

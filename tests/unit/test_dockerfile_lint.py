@@ -1,0 +1,88 @@
+"""The checks: what in a Dockerfile is most often a mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from pycontainer.build.dockerfile import Dockerfile, check
+
+
+def rules(text: str, **options: list[str]) -> list[tuple[str, int]]:
+    found = check(Dockerfile.parse(text), **options)
+    return [(each.rule, each.location.first) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("FROM scratch AS Base", "StageNameCasing"),
+        ("FROM scratch as base", "FromAsCasing"),
+        ("FROM scratch AS context", "ReservedStageName"),
+        ("FROM --platform=$TARGETPLATFORM x", "RedundantTargetPlatform"),
+        ("FROM --platform=linux/amd64 x", "FromPlatformFlagConstDisallowed"),
+        ("FROM x:$TAG", "UndefinedArgInFrom"),
+    ],
+)
+def test_of_from(text: str, rule: str) -> None:
+    assert rules(text + "\n") == [(rule, 1)]
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("run true", "ConsistentInstructionCasing"),
+        ("MAINTAINER me", "MaintainerDeprecated"),
+        ("CMD serve", "JSONArgsRecommended"),
+        ("ENTRYPOINT serve", "JSONArgsRecommended"),
+        ("ENV A b", "LegacyKeyValueFormat"),
+        ("ENV DB_PASSWORD=x", "SecretsUsedInArgOrEnv"),
+        ("ARG GITHUB_TOKEN", "SecretsUsedInArgOrEnv"),
+        ("EXPOSE 80/TCP", "ExposeProtoCasing"),
+        ("WORKDIR app", "WorkdirRelativePath"),
+        ("COPY $SRC /", "UndefinedVar"),
+        ("COPY a.key /", "CopyIgnoredFile"),
+        ("RUN a \\\n\n  b", "NoEmptyContinuation"),
+    ],
+)
+def test_of_instructions(line: str, rule: str) -> None:
+    found = rules(f"FROM scratch\n{line}\nLABEL x=y\n", ignore=["*.key"])
+    assert [name for name, _ in found] == [rule]
+
+
+def test_of_whole_files() -> None:
+    text = "FROM scratch AS a\nFROM scratch AS a\nCMD []\nCMD []\n"
+    assert rules(text) == [("DuplicateStageName", 2), ("MultipleInstructionsDisallowed", 4)]
+
+
+GOOD = """\
+ARG TAG=1
+FROM --platform=$BUILDPLATFORM x:$TAG AS build
+ARG TAG
+ENV A=$TAG PUBLIC_KEY=x
+WORKDIR /a
+WORKDIR b
+COPY $A /$HOME
+EXPOSE 80
+CMD ["a"]
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        "from scratch as a\ncopy . /\n",
+        "# check=skip=StageNameCasing,JSONArgsRecommended\nFROM scratch AS Base\nCMD a\n",
+        "# check=skip=all\nFROM scratch AS Base\nENV A b\n",
+    ],
+)
+def test_nothing_to_find(text: str) -> None:
+    assert rules(text) == []
+
+
+def test_a_warning_says_where_and_what() -> None:
+    (found,) = check(Dockerfile.parse("ARG VERSION=1\nFROM x:$VERSON\n", file="F"))
+    assert str(found) == (
+        "F:2: UndefinedArgInFrom: no ARG before the first FROM gives VERSON a value; "
+        "did you mean VERSION?"
+    )
