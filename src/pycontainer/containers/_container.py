@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-import warnings
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from pycontainer.containers import _home
-from pycontainer.containers._contents import Contents
-from pycontainer.containers._inside import close_descriptor
-from pycontainer.containers._life import DELETE_SECONDS, Status
+from pycontainer.containers._ending import LIVE, Ending
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
 from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._networking import Networking
 from pycontainer.containers._options import Options
+from pycontainer.containers._scale import start_all
 from pycontainer.containers._security import Security
 from pycontainer.containers._startable import ClassOrInstance, Startable, start_of
+from pycontainer.containers._system import as_system
 from pycontainer.containers._upkeep import GRACE_SECONDS, Upkeep
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._health import HealthCheck
+    from pycontainer.containers._life import Status
     from pycontainer.containers._logs import LogOptions
     from pycontainer.containers._mount import Mount
     from pycontainer.containers._networking import NetworkChoice
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Container"]
 
-_LIVE: Final = ("running", "paused", "restarting")
 
-
-class Container(Contents):
+class Container(Ending):
     """A container of a store, running or stopped.
 
     Started by `Container.start`; found again, from any process, by `Container.get` and
@@ -83,6 +81,7 @@ class Container(Contents):
         names: Names | None = None,
         namespaces: Namespaces | None = None,
         init: bool = False,
+        system: bool = False,
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
@@ -133,6 +132,9 @@ class Container(Contents):
             namespaces: What it shares with the host or with other containers; see `Namespaces`.
             init: Whether its first process is one of this library's, which reaps orphans and passes
                 signals on to the command.
+            system: Whether its command is an init system such as systemd, ``/sbin/init`` where none is
+                given: it gets a terminal, ``/run`` and ``/tmp`` in memory, control groups to divide, and
+                SIGRTMIN+3 to stop.
             stdin: Whether standard input is open, for `write`.
             tty: Whether it has a terminal; includes `stdin`.
             detach: Whether it outlives this program.
@@ -192,6 +194,8 @@ class Container(Contents):
                 log=log,
             ),
         )
+        if system:
+            options = as_system(options, args)
         store = store or Store.default()
         with _home.prepare(
             store,
@@ -200,7 +204,7 @@ class Container(Contents):
             options,
             name=name,
             detach=detach,
-            stdin=stdin or tty,
+            stdin=stdin or options.tty,
             remove=remove,
         ) as new:
             container = cls(store, new.record, *start_of(store, new, timeout=timeout))
@@ -238,6 +242,7 @@ class Container(Contents):
         names: Names | None = None,
         namespaces: Namespaces | None = None,
         init: bool = False,
+        system: bool = False,
         stdin: bool = False,
         tty: bool = False,
         detach: bool = False,
@@ -288,6 +293,8 @@ class Container(Contents):
                 log=log,
             ),
         )
+        if system:
+            options = as_system(options, args)
         store = store or Store.default()
         with _home.prepare(
             store,
@@ -296,13 +303,84 @@ class Container(Contents):
             options,
             name=name,
             detach=detach,
-            stdin=stdin or tty,
+            stdin=stdin or options.tty,
             remove=remove,
             kept=True,
         ) as new:
             write_spec(new.spec, new.directory)
             owned = -1 if detach else _home.own(new.directory)
             return cls(store, new.record, owned=owned)
+
+    @classmethod
+    def scale(
+        cls,
+        image: Image | str,
+        count: int,
+        args: Sequence[str] | str = (),
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        mounts: Sequence[Mount] = (),
+        memory: int | None = None,
+        cpus: float | None = None,
+        pids: int | None = None,
+        security: Security | None = None,
+        limits: Limits | None = None,
+        detach: bool = False,
+        ready: Ready | None = None,
+        store: Store | None = None,
+        timeout: float | None = 30.0,
+    ) -> tuple[Container, ...]:
+        """Start containers alike, several at a time; if one fails, none of them stays.
+
+        They share the image's layers; each has its own changes, and its own volumes without names.
+
+        Args:
+            image: As for `start`, like all that is not listed here.
+            count: How many.
+            args: Command in place of the image's.
+            name: What their names begin with; ``-1`` and so on follow.
+            env: Environment beside the image's.
+            labels: To find them by.
+            mounts: What each gets mounted; volumes with names are shared.
+            memory: Limit in bytes, of each.
+            cpus: Limit in processors, of each.
+            pids: Limit of processes and threads, of each.
+            security: Further rights, or fewer.
+            limits: Further limits.
+            detach: Whether they outlive this program.
+            ready: What to wait for, of each.
+            store: Where they live.
+            timeout: Seconds for the start of each.
+
+        Raises:
+            Error: What the first that failed raised, as for `start`.
+        """
+        store = store or Store.default()
+        if isinstance(image, str):
+            image = Image.pull(image, policy="missing", store=store)
+
+        def start(number: int) -> Container:
+            return cls.start(
+                image,
+                args,
+                name=None if name is None else f"{name}-{number + 1}",
+                env=env,
+                labels=labels,
+                mounts=mounts,
+                memory=memory,
+                cpus=cpus,
+                pids=pids,
+                security=security,
+                limits=limits,
+                detach=detach,
+                ready=ready,
+                store=store,
+                timeout=timeout,
+            )
+
+        return start_all(start, count)
 
     def _wait_or_delete(self, ready: Ready, timeout: float | None) -> None:
         """Wait until it is ready; one that does not become so is not left behind."""
@@ -369,7 +447,7 @@ class Container(Contents):
             found = (c for c in found if c.exit_code == exit_code)
         if status is not None:
             return tuple(c for c in found if c.state == status)
-        return tuple(c for c in found if all or exit_code is not None or c.state in _LIVE)
+        return tuple(c for c in found if all or exit_code is not None or c.state in LIVE)
 
     @classmethod
     def prune(
@@ -416,52 +494,3 @@ class Container(Contents):
             NotReady: It has ended. As the other it tells state, exit code and last output.
         """
         wait_until_ready(self, ready, timeout)
-
-    # --- its end -----------------------------------------------------------------------------
-
-    def delete(self, *, force: bool = False) -> None:
-        """Remove it with its files and its log; one that is gone is removed.
-
-        Args:
-            force: Also when it runs: it is killed.
-
-        Raises:
-            ContainerStateError: It runs, and `force` is not set.
-        """
-        if not force and self.state in _LIVE:
-            raise ContainerStateError(
-                f"container {self.name} runs", remedy="stop it first, or delete(force=True)"
-            )
-        if self._running is not None and self._attached:
-            self._running.close()
-        _home.delete(self._store, self._directory, self.id, DELETE_SECONDS)
-        if self._running is not None:
-            self._running.close()
-        self.close_stdin()
-        self._disown()
-        self._attached = False
-
-    def close(self) -> None:
-        """Let the handle go. An attached container ends at once, and nothing of it stays."""
-        if self._ends_with_handle:
-            self.delete(force=True)
-        elif self._running is not None:
-            self._running.close()
-        self.close_stdin()
-        self._disown()
-        self._running = None
-
-    def _disown(self) -> None:
-        owned, self._owned = self._owned, -1
-        close_descriptor(owned)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_attached", False) and self._ends_with_handle:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
-            self.close()

@@ -17,7 +17,7 @@ from pycontainer.containers._security import Security
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerError
 from pycontainer.oci import runtime as oci
-from pycontainer.runtime import REAPER, default_process, default_spec
+from pycontainer.runtime import REAPER, SYSTEM, default_process, default_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +58,7 @@ class Options:
     names: Names = field(factory=Names)
     namespaces: Namespaces = field(factory=Namespaces)
     init: bool = False
+    system: bool = False
     upkeep: Upkeep = field(factory=Upkeep)
 
     def to_spec(
@@ -113,8 +114,10 @@ class Options:
         )
         if self.names.domainname:
             spec = spec.evolve(domainname=self.names.domainname)
-        if self.init:
-            spec = spec.evolve(annotations={**spec.annotations, REAPER: "true"})
+        marks = {REAPER: self.init, SYSTEM: self.system}
+        spec = spec.evolve(
+            annotations={**spec.annotations, **{name: "true" for name, on in marks.items() if on}}
+        )
         spec = self.networking.apply(self.namespaces.apply(spec, find), find)
         return self.limits.apply(self.security.apply(spec), container_id)
 

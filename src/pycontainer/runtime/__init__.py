@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, adopt, execute, launch, warm_up, write_spec
     from pycontainer.runtime.limits import change_limits, change_policy
-    from pycontainer.runtime.plan import OWNER, REAPER, SUBPATH, boot_id
+    from pycontainer.runtime.plan import OWNER, REAPER, SUBPATH, SYSTEM, boot_id
     from pycontainer.runtime.reach import socket_inside
     from pycontainer.runtime.recovery import clear, finish
     from pycontainer.runtime.seccomp import parse_profile
@@ -40,6 +40,7 @@ __all__ = [
     "OWNER",
     "REAPER",
     "SUBPATH",
+    "SYSTEM",
     "Exit",
     "Network",
     "ResolvedUser",
@@ -85,6 +86,7 @@ _HOMES = {
     "OWNER": "plan",
     "REAPER": "plan",
     "SUBPATH": "plan",
+    "SYSTEM": "plan",
     "Exit": "state",
     "Network": "_spec",
     "ResolvedUser": "users",

@@ -53,12 +53,14 @@ class Hierarchies:
         v2: The v2 hierarchy.
         v2_controllers: The controllers that v2 has at its mount point.
         privileged: Whether the caller may install device filters.
+        named: The v1 hierarchies without a controller, such as ``name=systemd``.
     """
 
     v1: Mapping[str, Hierarchy] = field(factory=dict)
     v2: Hierarchy | None = None
     v2_controllers: frozenset[str] = frozenset()
     privileged: bool = False
+    named: Mapping[str, Hierarchy] = field(factory=dict)
 
     @classmethod
     def parse(
@@ -70,6 +72,7 @@ class Hierarchies:
             _, controllers, path = line.split(":", 2)
             groups |= dict.fromkeys(controllers.split(","), path)
         v1: dict[str, Hierarchy] = {}
+        named: dict[str, Hierarchy] = {}
         v2 = None
         for root, point, kind, options in _mounts(mountinfo):
             if kind == "cgroup2" and v2 is None:
@@ -79,7 +82,11 @@ class Hierarchies:
                 for name in names:
                     own = _directory(point, root, groups.get(name, "/"))
                     v1.setdefault(name, Hierarchy(point, own, names))
-        return cls(v1, v2, frozenset(v2_controllers.split()) if v2 else frozenset(), privileged)
+                for name in (o for o in options if o.startswith("name=")):
+                    own = _directory(point, root, groups.get(name, "/"))
+                    named.setdefault(name, Hierarchy(point, own, (name,)))
+        in_v2 = frozenset(v2_controllers.split()) if v2 else frozenset[str]()
+        return cls(v1, v2, in_v2, privileged, named)
 
 
 def discover() -> Hierarchies:
@@ -99,6 +106,7 @@ def discover() -> Hierarchies:
         found.v2,
         frozenset(_read(f"{found.v2.mount_point}/cgroup.controllers").split()),
         found.privileged,
+        found.named,
     )
 
 

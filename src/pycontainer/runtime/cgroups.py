@@ -32,6 +32,8 @@ __all__ = [
     "plan",
 ]
 
+_SYSTEMD = "name=systemd"
+
 
 @frozen
 class CgroupPlan:
@@ -48,6 +50,7 @@ class CgroupPlan:
         oom: The file that counts the processes killed for lack of memory, or empty.
         device_program: The eBPF program to attach to `v2`, or empty.
         mounts: What to mount in the container's ``/sys/fs/cgroup``: name there, type, flags.
+        delegated: Names of those that the container may write to.
     """
 
     parents: tuple[str, ...] = ()
@@ -59,6 +62,7 @@ class CgroupPlan:
     oom: str = ""
     device_program: bytes = b""
     mounts: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    delegated: tuple[str, ...] = ()
 
     def to_wire(self) -> dict[str, object]:
         """The plan as plain values for the monitor; empty when there is nothing to do."""
@@ -82,6 +86,7 @@ def plan(
     *,
     hierarchies: Hierarchies | None = None,
     parent: str = "pycontainer",
+    delegate: bool = False,
 ) -> CgroupPlan:
     """Plan a container's control groups; looks at what exists and is permitted, changes nothing.
 
@@ -95,6 +100,8 @@ def plan(
             nor make nodes.
         hierarchies: The machine's hierarchies; found out when left out.
         parent: Where the directories are made, beneath the topmost group that the caller may use.
+        delegate: Whether the container gets groups that it may divide itself, as systemd does: in the
+            v2 hierarchy and in that of v1 that is named after it.
 
     Raises:
         UnsupportedFeature: A limit was asked for that this machine or user cannot set.
@@ -111,6 +118,8 @@ def plan(
             _place_v1(draft, found.v1[limit.controller], limit)
     if not draft.v2:
         _place_freezer(draft, found)
+    if delegate:
+        _delegate(draft, found)
     if resources.devices and found.privileged:
         _filter_devices(draft, found, resources.devices)
     return draft.finish(found)
@@ -130,6 +139,7 @@ class _Draft:
     parents: dict[str, None] = field(factory=dict)
     directories: dict[str, None] = field(factory=dict)
     joined: dict[str, Hierarchy] = field(factory=dict)
+    delegated: list[str] = field(factory=list)
     writes: list[Write] = field(factory=list)
 
     def shared(self, base: str) -> list[str]:
@@ -170,6 +180,7 @@ class _Draft:
             oom=self.oom,
             device_program=self.device_program,
             mounts=tuple(mounts),
+            delegated=tuple(self.delegated),
         )
 
 
@@ -282,6 +293,24 @@ def _filter_devices(draft: _Draft, found: Hierarchies, rules: Sequence[DeviceRul
         directory = draft.add(base)
         draft.joined[directory] = hierarchy
         draft.write(directory, [Write(name, text) for name, text in v1_writes(rules)])
+
+
+def _delegate(draft: _Draft, found: Hierarchies) -> None:
+    """Plan groups that the container may write to."""
+    if draft.v2 and found.v2 is not None:
+        draft.delegated.append(os.path.basename(found.v2.mount_point) if found.v1 else "")
+    hierarchy = found.named.get(_SYSTEMD)
+    base = _base(hierarchy) if hierarchy is not None else None
+    if hierarchy is not None and base is not None:
+        draft.joined[draft.add(base)] = hierarchy
+        draft.delegated.append(os.path.basename(hierarchy.mount_point))
+    if not draft.delegated:
+        raise UnsupportedFeature(
+            "a system container",
+            "there is no control group here that systemd could divide: neither one of v2 nor the "
+            f"hierarchy {_SYSTEMD}",
+            remedy="mount cgroup2, or `mount -t cgroup -o none,name=systemd`, or run as root",
+        )
 
 
 # --- what is permitted -----------------------------------------------------------------------

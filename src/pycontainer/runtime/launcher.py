@@ -28,7 +28,7 @@ from pycontainer.runtime import _zygote, cgroups, seccomp
 from pycontainer.runtime._inside import wire
 from pycontainer.runtime._joining import join_others
 from pycontainer.runtime._spec import is_rootless
-from pycontainer.runtime.plan import compile_plan, compile_process
+from pycontainer.runtime.plan import SYSTEM, compile_plan, compile_process
 from pycontainer.runtime.state import State, last_run, write_intent
 
 if TYPE_CHECKING:
@@ -339,6 +339,7 @@ def plan_group(spec: RuntimeSpec, name: str) -> cgroups.CgroupPlan:
         spec.resources,
         hierarchies=_hierarchies(os.getpid()),
         parent=parent or "pycontainer",
+        delegate=spec.annotations.get(SYSTEM) == "true",
     )
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "OWNER",
     "REAPER",
     "SUBPATH",
+    "SYSTEM",
     "boot_id",
     "compile_plan",
     "compile_process",
@@ -38,6 +39,8 @@ __all__ = [
 
 REAPER = "org.pycontainer.init"
 """Annotation of a container whose first process is ours, and its command a child of that."""
+SYSTEM = "org.pycontainer.system"
+"""Annotation of a container whose command is an init system, with control groups of its own."""
 SUBPATH = "org.pycontainer.subpath"
 """Member of a bind: what of the source is mounted, resolved beneath it when it is mounted."""
 OWNER = "org.pycontainer.owner"
@@ -102,6 +105,9 @@ def compile_plan(
     rootless = is_rootless()
     compiled = (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
     mounts = [entry for entry in compiled if entry is not None]
+    for entry in mounts:
+        if entry["kind"] == "cgroup":
+            entry["delegated"] = list(cgroup.delegated)
     return {
         "operation": "start",
         "namespaces": flags,

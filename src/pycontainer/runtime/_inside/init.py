@@ -273,16 +273,21 @@ class _Setup:
         groups, target, attributes = entry["groups"], str(entry["target"]), entry["attributes"]
         assert isinstance(groups, list)
         assert isinstance(attributes, int)
-        readonly = _NO_NEW_FILES | attributes
+        delegated = entry["delegated"]
+        assert isinstance(delegated, list)
         if groups == [["", "cgroup2", []]]:
-            self._attach(mount.filesystem("cgroup2", readonly), target, directory=True)
+            if "" in delegated:
+                attributes = 0
+            tree = mount.filesystem("cgroup2", _NO_NEW_FILES | attributes)
+            self._attach(tree, target, directory=True)
             return
         options = (("mode", "755"),)
         tree = mount.filesystem("tmpfs", _NO_NEW_FILES, options)
         top = os.dup(tree)
         self._attach(tree, target, directory=True)
         for name, kind, flags in groups:
-            group = mount.filesystem(kind, readonly, tuple((flag, None) for flag in flags))
+            allowed = 0 if name in delegated else attributes
+            group = mount.filesystem(kind, _NO_NEW_FILES | allowed, _group_options(flags))
             self._attach(group, f"{target}/{name}", directory=True)
         mount.set_attributes(top, mount.RDONLY)
         os.close(top)
@@ -372,6 +377,17 @@ class _Setup:
         name, domain = str(self.plan["hostname"]), str(self.plan["domainname"])
         if name:
             process.set_hostname(name, domain)
+
+
+def _group_options(flags: list[str]) -> tuple[tuple[str, str | None], ...]:
+    """The parameters by which a v1 hierarchy that is mounted elsewhere is mounted once more."""
+    options: list[tuple[str, str | None]] = []
+    for flag in flags:
+        key, named, value = flag.partition("=")
+        if named:
+            options.append(("none", None))
+        options.append((key, value if named else None))
+    return tuple(options)
 
 
 def _shape(tree: int, entry: dict[str, object]) -> None:
