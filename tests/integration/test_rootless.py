@@ -246,3 +246,47 @@ print(os.listdir(pc.Store.default().path / "containers"))
     assert "run as root" in refusal
     assert "Container.connect" in refusal
     assert left == "[]"
+
+
+def test_options_work_where_the_kernel_lets_an_ordinary_user(ordinary: Ordinary) -> None:
+    out = script(
+        ordinary,
+        """
+os.makedirs("copied/data/deep")
+open("copied/data/deep/file", "w").write("from the image")
+built = pc.Builder(image).copy("copied", "/").volume("/data").build(tag="data:test")
+look = "print(open('/data/deep/file').read()); open('/data/new', 'w')"
+for volume in (None, "kept"):
+    mounts = [pc.Mount.volume(volume, "/data")] if volume else []
+    done = pc.run(built, ["python", "-c", look], mounts=mounts, timeout=60, check=True)
+    print(done.text.strip())
+print(sorted(os.listdir(pc.Volume.get("kept").path)))
+print(py("import sys; sys.exit(7)", init=True).exit_code)
+for security in (
+    pc.Security(devices=["/dev/zero"], cap_drop=["ALL"]),
+    pc.Security(seccomp="unconfined"),
+    pc.Security(privileged=True),
+):
+    code = "print(len(open('/dev/zero', 'rb').read(3)))"
+    print(py(code, security=security, check=True).text.strip())
+names = pc.Names(domainname="d.example", extra_hosts={"db": "10.0.0.5"})
+print(py("import socket; print(socket.gethostbyname('db'))", names=names).text.strip())
+for namespaces in (pc.Namespaces(pid="host"), pc.Namespaces(user="host")):
+    try:
+        py("pass", namespaces=namespaces)
+    except pc.errors.UnsupportedFeature as error:
+        print(error.feature.split(" ")[-1])
+""",
+    )
+    assert out.splitlines() == [
+        "from the image",
+        "from the image",
+        "['deep', 'new']",
+        "7",
+        "3",
+        "3",
+        "3",
+        "10.0.0.5",
+        "container",
+        "container",
+    ]
