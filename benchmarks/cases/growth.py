@@ -176,7 +176,7 @@ def grow_layers(directory: Path, size: int) -> Iterator[Sides]:
     """An image of so many layers, 200 small files in each, is pulled from a docker-registry.
 
     What bounds it are the processors, of which the making of files takes most; what a layer costs besides
-    is a request, three threads and a few short transactions. The blobs are synced together at the end.
+    is a request, four threads and a few short transactions. The blobs are synced together at the end.
     """
     layers = []
     for number in range(size):
