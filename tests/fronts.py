@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from attrs import define, field, frozen
 
-__all__ = ["Asked", "Front", "Guard", "Reply", "TokenServer", "basic"]
+__all__ = ["Asked", "Front", "Guard", "Reply", "TokenServer", "basic", "forward"]
 
 _HOP = {"connection", "transfer-encoding", "keep-alive", "server", "date"}
 
@@ -52,6 +52,8 @@ class Reply:
         cut: After how many bytes of the body the connection is cut.
         length: Another Content-Length than the body's; -1 for none at all.
         pause: Seconds before each of ten parts of the body.
+        linger: After the body the connection stays until this is set.
+        hang_up: The connection is cut without an answer.
     """
 
     status: int = 200
@@ -60,6 +62,8 @@ class Reply:
     cut: int | None = None
     length: int | None = None
     pause: float = 0.0
+    linger: threading.Event | None = None
+    hang_up: bool = False
 
 
 class Front:
@@ -95,12 +99,15 @@ class Front:
                     front.asked.append(asked)
                 reply = before(asked) if before is not None else None
                 if reply is None and upstream is not None:
-                    reply = _forward(upstream, asked)
+                    reply = forward(upstream, asked)
                     if after is not None:
                         reply = after(asked, reply)
                 self._send(asked, reply or Reply(404))
 
             def _send(self, asked: Asked, reply: Reply) -> None:
+                if reply.hang_up:
+                    self.close_connection = True
+                    return
                 self.send_response(reply.status)
                 headers = {k: v for k, v in reply.headers.items() if k.lower() not in _HOP}
                 length = len(reply.body) if reply.length is None else reply.length
@@ -116,6 +123,8 @@ class Front:
                 self.end_headers()
                 body = b"" if asked.method == "HEAD" else reply.body[: reply.cut]
                 self._write(body, reply.pause)
+                if reply.linger is not None:
+                    reply.linger.wait(30)
 
             def _write(self, body: bytes, pause: float) -> None:
                 step = max(len(body) // 10, 1) if pause else 1 << 16
@@ -188,7 +197,7 @@ class _Quiet(ThreadingHTTPServer):
         pass
 
 
-def _forward(upstream: str, asked: Asked) -> Reply:
+def forward(upstream: str, asked: Asked) -> Reply:
     with contextlib.closing(http.client.HTTPConnection(upstream, timeout=20)) as connection:
         headers = {k: v for k, v in asked.headers.items() if k not in {"host", "authorization"}}
         connection.request(asked.method, asked.target, asked.body, headers)

@@ -42,6 +42,7 @@ __all__ = [
     "ProcessFailed",
     "RegistryBlobNotFound",
     "RegistryError",
+    "RegistryTimeout",
     "RegistryUnavailable",
     "SizeMismatch",
     "SnapshotError",
@@ -177,8 +178,11 @@ class RegistryError(Error):
     """A registry refused a request or answered against the distribution specification.
 
     `status` is the HTTP status (0 if there was no answer); `code` the error code of the
-    distribution specification, such as ``MANIFEST_UNKNOWN``, or empty.
+    distribution specification, such as ``MANIFEST_UNKNOWN``, or empty; `retry_after` the seconds that the
+    registry asked to wait before another try, None if it did not.
     """
+
+    retry_after: float | None = None
 
     def __init__(
         self, message: str, *, status: int = 0, code: str = "", remedy: str | None = None
@@ -190,6 +194,10 @@ class RegistryError(Error):
 
 class RegistryUnavailable(RegistryError):
     """No usable connection to the registry: refused, reset, timed out, TLS failure."""
+
+
+class RegistryTimeout(RegistryUnavailable, TimeoutExpired):
+    """A transfer as a whole took longer than it may, or was given up because another part failed."""
 
 
 class Unauthorized(RegistryError):

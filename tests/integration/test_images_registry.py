@@ -348,6 +348,7 @@ def test_a_connection_that_breaks_is_an_error(
     host = serve_liar(liar)
     with pytest.raises((RegistryError, SizeMismatch)):
         Image.pull(f"{host}/app:1", store=store, timeout=5)
+    assert store.collect().removed == ()  # what has come was kept until now
     _assert_empty(store)
 
 

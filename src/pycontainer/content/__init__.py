@@ -12,6 +12,7 @@ from pycontainer.content._graph import Node, Root
 from pycontainer.content._home import Snapshotter
 from pycontainer.content._leases import Lease
 from pycontainer.content._reader import Readable, VerifiedReader
+from pycontainer.content._resume import Resumable, resumed
 from pycontainer.content._store import Store, StoreBlobs
 from pycontainer.content._writer import BlobWriter
 
@@ -25,6 +26,7 @@ __all__ = [
     "Lease",
     "Node",
     "Readable",
+    "Resumable",
     "Root",
     "Schema",
     "Snapshotter",
@@ -34,4 +36,5 @@ __all__ = [
     "exclusive",
     "record_event",
     "remove_tree",
+    "resumed",
 ]

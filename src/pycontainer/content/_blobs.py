@@ -101,12 +101,20 @@ class BlobDir:
         with self.reader(descriptor) as reader, self._naming_failures(descriptor.digest):
             return reader.read()
 
-    def writer(self, expected: Descriptor | None = None, *, hashing: bool = True) -> BlobWriter:
+    def writer(
+        self,
+        expected: Descriptor | None = None,
+        *,
+        hashing: bool = True,
+        resume: bool = False,
+    ) -> BlobWriter:
         """Begin a blob.
 
         Args:
             expected: What it has to become; checked by `BlobWriter.commit`.
             hashing: Whether the writer computes the digest; else `commit` must be told it.
+            resume: Whether to go on with what an earlier such writer of the blob left, and to leave
+                what is not committed to the next one, at most until the next `sweep`.
 
         Raises:
             ContentError: Nothing can be written here.
@@ -114,7 +122,12 @@ class BlobDir:
         algorithm = "sha256" if expected is None else expected.digest.algorithm
         directory = self.root / "blobs" / algorithm
         return BlobWriter(
-            directory, expected, hashing=hashing, sync=self._sync, install=self._install
+            directory,
+            expected,
+            hashing=hashing,
+            sync=self._sync,
+            install=self._install,
+            resume=resume,
         )
 
     def delete(self, digest: Digest) -> None:

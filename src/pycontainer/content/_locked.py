@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["create_locked", "is_abandoned", "remove_abandoned"]
+__all__ = ["create_locked", "is_abandoned", "open_locked", "remove_abandoned"]
 
 
 def create_locked(path: Path, mode: int = 0o600) -> int:
@@ -21,17 +21,34 @@ def create_locked(path: Path, mode: int = 0o600) -> int:
     Returns:
         The descriptor, open for reading and writing.
     """
+    return _locked(path, os.O_EXCL, mode)
+
+
+def open_locked(path: Path, mode: int = 0o600) -> int:
+    """The same for a file that may be there already; whoever holds it is waited for."""
+    return _locked(path, 0, mode)
+
+
+def _locked(path: Path, flags: int, mode: int) -> int:
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | flags | os.O_CLOEXEC, mode)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            # Between open and lock someone may have taken it for abandoned; make it again then.
-            if os.fstat(fd).st_nlink:
+            # Between open and lock someone may have taken it for abandoned, or given it its final
+            # name; make it again then.
+            if _is_named(fd, path):
                 return fd
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _is_named(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_abandoned(path: Path) -> bool:

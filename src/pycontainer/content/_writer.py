@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from pycontainer._linux.durable import begin_writing_out
-from pycontainer.content._locked import create_locked
+from pycontainer.content._locked import create_locked, open_locked
 from pycontainer.errors import ContentError, DigestMismatch, SizeMismatch
 from pycontainer.oci import Digest
 
@@ -48,9 +48,13 @@ class BlobWriter:
         hashing: Whether the digest is computed here; else `commit` must be told it.
         sync: Writes out the descriptor's file, or sees to it that this happens.
         install: Gives the temporary file its place, from the file, the digest and the size.
+        resume: Whether to go on with what an earlier writer of the expected blob left. All bytes are
+            written all the same, and those that are there already must be what `read_kept` gives.
+            What is not committed stays for the next attempt, unless it is discarded.
 
     Attributes:
         size: How many bytes were written so far.
+        kept: How many bytes an earlier writer left.
     """
 
     def __init__(
@@ -61,19 +65,32 @@ class BlobWriter:
         hashing: bool,
         sync: Callable[[int], None],
         install: Callable[[Path, Digest, int], None],
+        resume: bool = False,
     ) -> None:
         self.size = 0
+        self.kept = 0
+        self._resume = resume
         self._expected = expected
         self._sync = sync
         self._install = install
         self._written_out = 0
         self._algorithm = "sha256" if expected is None else expected.digest.algorithm
         self._hash = hashlib.new(self._algorithm) if hashing else None
-        self._path = directory / f".{secrets.token_hex(12)}{PARTIAL}"
+        name = expected.digest.hex if resume and expected is not None else secrets.token_hex(12)
+        self._path = directory / f".{name}{PARTIAL}"
         with self._naming_failures():
             directory.mkdir(parents=True, exist_ok=True)
             # The lock tells sweepers that the file has a writer; it ends with the descriptor.
-            self._file = open(create_locked(self._path, 0o644), "wb", buffering=0)  # noqa: SIM115
+            make = open_locked if resume else create_locked
+            self._file = open(make(self._path, 0o644), "wb", buffering=0)  # noqa: SIM115
+            if resume and expected is not None:
+                self._take_over(expected.size)
+
+    def _take_over(self, most: int) -> None:
+        self.kept = self._file.seek(0, os.SEEK_END)
+        if self.kept > most:
+            self._file.truncate(0)
+            self.kept = self._file.seek(0)
 
     @property
     def digest(self) -> Digest:
@@ -95,6 +112,7 @@ class BlobWriter:
         """
         view = memoryview(data).cast("B")
         total = len(view)
+        there = min(total, max(self.kept - self.size, 0))
         if self._expected is not None and self.size + total > self._expected.size:
             raise SizeMismatch(
                 f"blob {self._expected.digest} should have {self._expected.size} bytes, "
@@ -103,8 +121,9 @@ class BlobWriter:
         if self._hash is not None:
             self._hash.update(view)
         with self._naming_failures():
-            while view:
-                view = view[self._file.write(view) :]
+            rest = view[there:]
+            while rest:
+                rest = rest[self._file.write(rest) :]
         self.size += total
         fresh = self.size - self._written_out
         if fresh >= _WRITTEN_OUT_TOGETHER:
@@ -139,6 +158,15 @@ class BlobWriter:
                 while piece := os.pread(self._file.fileno(), _READ_TOGETHER, begun):
                     self._hash.update(piece)
                     begun += len(piece)
+
+    def read_kept(self, offset: int, n: int) -> bytes:
+        """Read from what an earlier writer left: `n` bytes at most, not beyond `kept`.
+
+        Raises:
+            ContentError: It cannot be read.
+        """
+        with self._naming_failures():
+            return os.pread(self._file.fileno(), min(n, self.kept - offset), offset)
 
     def fileno(self) -> int:
         """The temporary file's descriptor, for calls such as copy_file_range(2)."""
@@ -190,7 +218,13 @@ class BlobWriter:
         return found
 
     def close(self) -> None:
-        """Discard what is not committed."""
+        """End; what is not committed is discarded, or left to who resumes it."""
+        if self._resume and not self._file.closed and self._file.seek(0, os.SEEK_END):
+            self._file.close()
+        self.discard()
+
+    def discard(self) -> None:
+        """End, and remove what is not committed."""
         if not self._file.closed:
             self._path.unlink(missing_ok=True)
             self._file.close()

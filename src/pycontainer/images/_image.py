@@ -143,12 +143,15 @@ class Image:
         progress: Progress | None = None,
         insecure: bool | None = None,
         timeout: float = 30.0,
+        within: float | None = None,
         credentials: Credentials | None = None,
     ) -> Self:
         """Bring an image from its registry, its layers in parallel, and unpack them.
 
-        After a failure the image is not there. Layers that were complete and right by then are kept
-        for another try until the next `Store.collect`; of a wrong one nothing is.
+        After a failure the image is not there. What had come by then, also of layers that were not
+        complete, is kept for another try, by this program or another one, until the next
+        `Store.collect`; of a wrong layer nothing is. Programs that want the same layer at the same
+        time fetch it once.
 
         Args:
             name: Its reference.
@@ -158,6 +161,7 @@ class Image:
             progress: Called with events, one at a time.
             insecure: Whether plain HTTP may be spoken; None: only to this machine.
             timeout: Seconds for a connection to come up, and for each wait for bytes.
+            within: Seconds for the whole; None for as many as it takes.
             credentials: Who asks; None for whom Docker's configuration names.
 
         Raises:
@@ -181,7 +185,12 @@ class Image:
             reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
         ) as client:
             _transfer.pull(
-                client, reference, store, platform=wanted, progress=one_at_a_time(progress)
+                client,
+                reference,
+                store,
+                platform=wanted,
+                progress=one_at_a_time(progress),
+                seconds=within,
             )
         store.record("image", "pull", str(reference), {"name": str(reference)})
         return cls.get(reference, store=store)
@@ -330,6 +339,7 @@ class Image:
         progress: Progress | None = None,
         insecure: bool | None = None,
         timeout: float = 30.0,
+        within: float | None = None,
         credentials: Credentials | None = None,
     ) -> Reference:
         """Send the image to a registry: what that lacks of the layers in parallel, then the manifest.
@@ -339,6 +349,7 @@ class Image:
             progress: Called with events, one at a time.
             insecure: Whether plain HTTP may be spoken; None: only to this machine.
             timeout: Seconds for a connection to come up, and for each wait for an answer.
+            within: Seconds for the whole; None for as many as it takes.
             credentials: Who asks; None for whom Docker's configuration names.
 
         Returns:
@@ -357,7 +368,12 @@ class Image:
             reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
         ) as client:
             digest = _transfer.push(
-                client, self.manifest, reference, self.store, progress=one_at_a_time(progress)
+                client,
+                self.manifest,
+                reference,
+                self.store,
+                progress=one_at_a_time(progress),
+                seconds=within,
             )
         self.store.record("image", "push", str(reference), {"name": str(reference)})
         return reference.with_digest(digest)

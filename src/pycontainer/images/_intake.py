@@ -6,8 +6,16 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pycontainer.content import VerifiedReader
-from pycontainer.errors import ImageError, PlatformNotFound, SpecError, TarError, UnsafePath
+from pycontainer.content import Resumable, VerifiedReader, exclusive, resumed
+from pycontainer.errors import (
+    DigestMismatch,
+    ImageError,
+    PlatformNotFound,
+    SizeMismatch,
+    SpecError,
+    TarError,
+    UnsafePath,
+)
 from pycontainer.images import _names
 from pycontainer.images._parallel import for_each
 from pycontainer.images._progress import (
@@ -19,11 +27,13 @@ from pycontainer.images._progress import (
     TransferStarted,
 )
 from pycontainer.oci import ImageConfig, Manifest, media_types
+from pycontainer.registry import current_deadline
 from pycontainer.snapshots import add_layer, ensure_layer, has_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from pycontainer.content import Node, Readable, Store
     from pycontainer.layers import LayerEvent, StageCost
@@ -76,7 +86,11 @@ def take_in(
         progress(TransferStarted(reference, manifest.digest, tuple(dict.fromkeys(manifest.layers))))
         pairs = dict.fromkeys(zip(manifest.layers, config.diff_ids, strict=True))
         with store.sync_together():
-            for_each(pairs, lambda pair: _take_layer(store, source, *pair, progress))
+            for_each(
+                pairs,
+                lambda pair: _take_layer(store, source, *pair, progress),
+                give_up=current_deadline().give_up,
+            )
             _write(store, manifest.config, config.encode())
             _write(store, manifest.descriptor(), manifest.encode())
         link_image(store, manifest, config)
@@ -124,6 +138,18 @@ def _take_layer(
     if has_blob and is_unpacked:
         progress(LayerDone(layer, reused=True))
         return
+    with exclusive(_lock_file(store, layer), waiting=current_deadline().check):
+        _bring_layer(store, source, layer, diff_id, progress)
+
+
+def _bring_layer(
+    store: Store, source: BlobSource, layer: Descriptor, diff_id: Digest, progress: Progress
+) -> None:
+    has_blob = store.blobs.exists(layer.digest)
+    is_unpacked = has_layer(store, diff_id)
+    if has_blob and is_unpacked:  # somebody else has brought it meanwhile
+        progress(LayerDone(layer, reused=True))
+        return
 
     begun = time.monotonic()
     stages: tuple[StageCost, ...] = ()
@@ -152,12 +178,25 @@ def _take_layer(
 
 
 def _copy_blob(store: Store, stream: Readable, layer: Descriptor, progress: Progress) -> None:
-    reader = VerifiedReader(stream, layer)
-    with store.blobs.writer(layer) as blob:
-        while part := reader.read(_CHUNK):
-            blob.write(part)
-            progress(LayerProgress(layer, blob.size))
-        blob.commit()
+    with store.blobs.writer(layer, resume=isinstance(stream, Resumable)) as blob:
+        reader = VerifiedReader(resumed(stream, blob), layer)
+        try:
+            while part := reader.read(_CHUNK):
+                blob.write(part)
+                progress(LayerProgress(layer, blob.size))
+            blob.commit()
+        except (DigestMismatch, SizeMismatch):
+            blob.discard()
+            if not blob.kept:
+                raise
+        else:
+            return
+    _copy_blob(store, stream, layer, progress)  # perhaps only what was kept is damaged
+
+
+def _lock_file(store: Store, layer: Descriptor) -> Path:
+    """The lock of who brings a layer, so that programs that want the same one do it once."""
+    return store.directory("layers") / f".{layer.digest.algorithm}-{layer.digest.hex}.coming"
 
 
 def _write(store: Store, descriptor: Descriptor, data: bytes) -> None:

@@ -96,6 +96,7 @@ class Registry:
         platform: str | Platform | None = None,
         store: Store | None = None,
         progress: Progress | None = None,
+        within: float | None = None,
     ) -> Image:
         """Bring an image; errors as for `Image.pull`.
 
@@ -104,29 +105,48 @@ class Registry:
             platform: Which of several, such as ``linux/arm64``; None for this machine's.
             store: Where to; left out, the default store.
             progress: Called with events, one at a time.
+            within: Seconds for the whole; None for as many as it takes.
         """
         store = store or Store.default()
         reference = self._reference(name)
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         _transfer.pull(
-            self._client, reference, store, platform=wanted, progress=one_at_a_time(progress)
+            self._client,
+            reference,
+            store,
+            platform=wanted,
+            progress=one_at_a_time(progress),
+            seconds=within,
         )
         return Image.get(reference, store=store)
 
-    def push(self, image: Image, name: str, *, progress: Progress | None = None) -> Reference:
+    def push(
+        self,
+        image: Image,
+        name: str,
+        *,
+        progress: Progress | None = None,
+        within: float | None = None,
+    ) -> Reference:
         """Send an image; errors as for `Image.push`.
 
         Args:
             image: What is sent.
             name: Repository and tag it gets, such as ``team/app:1``.
             progress: Called with events, one at a time.
+            within: Seconds for the whole; None for as many as it takes.
 
         Returns:
             The full name, with the digest that it has there.
         """
         reference = self._reference(name)
         digest = _transfer.push(
-            self._client, image.manifest, reference, image.store, progress=one_at_a_time(progress)
+            self._client,
+            image.manifest,
+            reference,
+            image.store,
+            progress=one_at_a_time(progress),
+            seconds=within,
         )
         return reference.with_digest(digest)
 

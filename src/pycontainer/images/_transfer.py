@@ -17,6 +17,7 @@ from pycontainer.images._progress import (
     TransferStarted,
 )
 from pycontainer.oci import Index, Manifest, Platform, parse_manifest
+from pycontainer.registry import Deadline, within
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -34,7 +35,7 @@ class _Remote:
     repository: str
 
     def open(self, descriptor: Descriptor, /) -> AbstractContextManager[Readable]:
-        return self.client.open_blob(self.repository, descriptor)
+        return self.client.download(self.repository, descriptor)
 
 
 def pull(
@@ -44,6 +45,7 @@ def pull(
     *,
     platform: Platform | None = None,
     progress: Progress,
+    seconds: float | None = None,
 ) -> Digest:
     """Bring an image from a registry into a store, and name it as it is called there.
 
@@ -53,6 +55,7 @@ def pull(
         store: Where to.
         platform: Which of several; None for this machine's.
         progress: Told what happens.
+        seconds: How long it may take in all.
 
     Returns:
         The manifest's digest.
@@ -63,6 +66,17 @@ def pull(
         ContentError: What it sends is not what it announced.
         LayerError: A layer is unsound.
     """
+    with within(Deadline(seconds)):
+        return _pull(client, reference, store, platform, progress)
+
+
+def _pull(
+    client: Client,
+    reference: Reference,
+    store: Store,
+    platform: Platform | None,
+    progress: Progress,
+) -> Digest:
     repository = reference.repository
     fetched = client.get_manifest(repository, reference.target)
     manifest = parse_manifest(fetched.data, fetched.media_type or None)
@@ -76,7 +90,13 @@ def pull(
 
 
 def push(
-    client: Client, manifest: Manifest, reference: Reference, store: Store, *, progress: Progress
+    client: Client,
+    manifest: Manifest,
+    reference: Reference,
+    store: Store,
+    *,
+    progress: Progress,
+    seconds: float | None = None,
 ) -> Digest:
     """Send an image to a registry: what it lacks of the blobs, at last the manifest.
 
@@ -103,10 +123,10 @@ def push(
         )
         progress(LayerDone(layer, reused=not sent))
 
-    with store.lease():
+    with store.lease(), within(Deadline(seconds)) as deadline:
         layers = tuple(dict.fromkeys(manifest.layers))
         progress(TransferStarted(reference, manifest.digest, layers))
-        for_each(layers, send_layer)
+        for_each(layers, send_layer, give_up=deadline.give_up)
         client.push_blob(
             repository, manifest.config, lambda: store.blobs.open(manifest.config.digest)
         )

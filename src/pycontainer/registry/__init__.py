@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pycontainer.registry._client import ALL_MANIFESTS, Client, FetchedManifest
 from pycontainer.registry._credentials import ANONYMOUS, Credentials
+from pycontainer.registry._deadline import Deadline, current_deadline, within
 from pycontainer.registry._docker_config import DockerConfig
 from pycontainer.registry._server import RegistryServer, serve
 from pycontainer.registry._server_options import Action, ServerOptions, read_htpasswd
@@ -16,10 +17,13 @@ __all__ = [
     "Client",
     "Collected",
     "Credentials",
+    "Deadline",
     "DockerConfig",
     "FetchedManifest",
     "RegistryServer",
     "ServerOptions",
+    "current_deadline",
     "read_htpasswd",
     "serve",
+    "within",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from pycontainer.errors import (
     DigestMismatch,
@@ -14,10 +14,11 @@ from pycontainer.errors import (
     SpecError,
 )
 from pycontainer.oci import Descriptor, Digest, media_types
-from pycontainer.registry._body import FileBody
+from pycontainer.registry._download import Download
 from pycontainer.registry._names import check_repository, check_target
 from pycontainer.registry._pages import next_link
 from pycontainer.registry._requests import Request, resolve
+from pycontainer.registry._upload import BlobUpload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from pycontainer.registry._credentials import Credentials
     from pycontainer.registry._requests import Answer
-    from pycontainer.registry._transport import BodyStream
 
 __all__ = ["ALL_MANIFESTS", "Client", "FetchedManifest"]
 
@@ -39,7 +39,6 @@ ALL_MANIFESTS: Final = (
 
 _OK: Final = frozenset({200})
 _CREATED: Final = frozenset({201})
-_OCTETS: Final = "application/octet-stream"
 _LARGEST_LIST: Final = 32 << 20
 
 
@@ -258,27 +257,32 @@ class Client:
         )
         return self._transport.call(request).status == 200
 
-    def open_blob(self, repository: str, descriptor: Descriptor) -> BodyStream:
+    def open_blob(self, repository: str, descriptor: Descriptor) -> Download:
         """Begin to read a blob ("Pulling blobs").
 
         Returns:
-            A context manager whose ``read(n)`` gives the bytes as they come. They are not
-            verified: read them through `pycontainer.content.VerifiedReader` or hash them.
+            A context manager whose ``read(n)`` gives the bytes as they come, over as many
+            connections as it takes. They are not verified: read them through
+            `pycontainer.content.VerifiedReader` or hash them.
 
         Raises:
             RegistryBlobNotFound: The repository does not hold it.
             RegistryError: The registry cannot be reached or refuses.
         """
-        return self._transport.open(
-            Request(
-                "GET",
-                _blob_path(repository, descriptor.digest),
-                f"read blob {descriptor.digest} of {self.host}/{repository}",
-                expect=_OK,
-                scopes=_scopes(repository, "pull"),
-                missing=RegistryBlobNotFound,
-            )
+        return self.download(repository, descriptor).begin()
+
+    def download(self, repository: str, descriptor: Descriptor) -> Download:
+        """The same, but nothing is sent, and nothing can fail, before the first read."""
+        request = Request(
+            "GET",
+            _blob_path(repository, descriptor.digest),
+            f"read blob {descriptor.digest} of {self.host}/{repository}",
+            expect=_OK,
+            scopes=_scopes(repository, "pull"),
+            missing=RegistryBlobNotFound,
         )
+        transport = self._transport
+        return Download(request, descriptor.size, transport.open, transport.retry)
 
     def push_blob(
         self,
@@ -288,16 +292,21 @@ class Client:
         *,
         progress: Callable[[int], None] | None = None,
         mount_from: str | None = None,
+        chunk: int | None = None,
     ) -> bool:
-        """Store a blob unless the repository has it ("Pushing blobs", POST then PUT).
+        """Store a blob unless the repository has it ("Pushing blobs").
+
+        It is sent in one request; where that breaks, the registry is asked what it has, and the
+        rest follows. A registry that finds a request too large gets chunks.
 
         Args:
             repository: Where to.
             descriptor: The blob's digest and size.
-            open: Opens the blob; called only if its bytes must be sent. A file that has a
+            open: Opens the blob, seekable; called only if its bytes must be sent. A file that has a
                 descriptor is sent by the kernel (sendfile) over plain HTTP.
             progress: Called with the number of bytes just sent, now and then.
             mount_from: A repository of the same registry that may hold the blob already.
+            chunk: Bytes of a request at most; None for all at once.
 
         Returns:
             True if the bytes were sent; False if the blob was there or could be mounted.
@@ -308,49 +317,24 @@ class Client:
         """
         if self._holds(repository, descriptor.digest, "pull,push"):  # one token for all that comes
             return False
-        location = self._begin_upload(repository, descriptor.digest, mount_from)
-        if location is None:
+        upload = BlobUpload(
+            self._transport,
+            repository,
+            descriptor,
+            _scopes(repository, "pull,push"),
+            progress,
+            chunk,
+        )
+        query = ""
+        scopes: tuple[str, ...] = ()
+        if mount_from is not None:
+            asked = {"mount": str(descriptor.digest), "from": check_repository(mount_from)}
+            query, scopes = "?" + urlencode(asked), _scopes(mount_from, "pull")
+        if not upload.begin(query, scopes):
             return False
         with open() as file:
-            self._transport.call(
-                Request(
-                    "PUT",
-                    _with_digest(location, descriptor.digest),
-                    f"write blob {descriptor.digest} to {self.host}/{repository}",
-                    expect=_CREATED,
-                    headers={"Content-Type": _OCTETS},
-                    scopes=_scopes(repository, "pull,push"),
-                    body=FileBody(file, descriptor.size, progress),
-                )
-            )
+            upload.send(file)
         return True
-
-    def _begin_upload(self, repository: str, digest: Digest, mount_from: str | None) -> str | None:
-        """Open an upload and return its location; None if the blob was mounted instead."""
-        path = f"/v2/{check_repository(repository)}/blobs/uploads/"
-        scopes = _scopes(repository, "pull,push")
-        if mount_from is not None:
-            scopes += _scopes(mount_from, "pull")
-            path += "?" + urlencode({"mount": str(digest), "from": check_repository(mount_from)})
-        what = f"begin an upload to {self.host}/{repository}"
-        request = Request(
-            "POST",
-            path,
-            what,
-            expect=frozenset({201, 202}),
-            scopes=scopes,
-            missing=ManifestNotFound,
-        )
-        answer = self._transport.call(request)
-        if answer.status == 201:
-            return None
-        location = answer.headers.get("location")
-        if not location:
-            raise RegistryError(
-                f"{self.host} opens an upload to {repository} but does not say where (no Location)",
-                status=answer.status,
-            )
-        return resolve(answer.url, location, what)
 
     # --- tags --------------------------------------------------------------------------------
 
@@ -394,11 +378,6 @@ def _manifest_path(repository: str, reference: str) -> str:
 
 def _blob_path(repository: str, digest: Digest) -> str:
     return f"/v2/{check_repository(repository)}/blobs/{digest}"
-
-
-def _with_digest(location: str, digest: Digest) -> str:
-    """An upload's location, whose query is the registry's own, with the digest added."""
-    return f"{location}{'&' if '?' in location else '?'}digest={quote(str(digest), safe=':')}"
 
 
 def _media_type(answer: Answer) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
+from pycontainer.registry._deadline import current_deadline
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,7 +53,9 @@ class Retry:
     attempts: int = 4
     first: float = 0.25
     longest: float = 30.0
-    _sleep: Callable[[float], None] = field(default=time.sleep, repr=False, eq=False)
+    _sleep: Callable[[float], None] = field(
+        default=lambda seconds: current_deadline().sleep(seconds), repr=False, eq=False
+    )
 
     def again(self, attempt: int, failed: Failed, *, repeatable: bool) -> bool:
         """Wait for the next attempt and return True, or return False if there should be none.

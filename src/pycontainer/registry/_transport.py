@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 import urllib3
@@ -17,10 +18,11 @@ from urllib3.exceptions import (
 )
 from urllib3.util import Timeout
 
-from pycontainer.errors import RegistryError, RegistryUnavailable, Unauthorized
+from pycontainer.errors import RegistryError, RegistryTimeout, RegistryUnavailable, Unauthorized
 from pycontainer.registry._body import FileBody
 from pycontainer.registry._challenge import parse_challenges
 from pycontainer.registry._codes import parse_errors
+from pycontainer.registry._deadline import current_deadline
 from pycontainer.registry._hosts import http_url, is_loopback, same_origin
 from pycontainer.registry._pools import FilePool, SecureFilePool
 from pycontainer.registry._requests import Answer, Request, resolve
@@ -43,6 +45,8 @@ _log = logging.getLogger("pycontainer.registry")
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
+_FILL_SECONDS: Final = 0.1
+_PART: Final = 1 << 20
 _LARGEST_BODY: Final = 64 << 10
 _SECRET_HEADERS: Final = frozenset({"authorization", "cookie"})
 
@@ -53,19 +57,46 @@ class BodyStream:
     def __init__(self, response: BaseHTTPResponse, what: str) -> None:
         self._response = response
         self._what = what
+        self._deadline = current_deadline()
+        self._fault: RegistryUnavailable | None = None
+        self.status = response.status
         self.headers = _headers(response)
 
     def read(self, n: int = -1, /) -> bytes:
-        """Return up to `n` bytes; none at the end.
+        """Return up to `n` bytes, as many as come in a moment; none at the end.
 
         Raises:
             RegistryUnavailable: The connection broke, or nothing came for too long.
+            RegistryTimeout: The whole transfer took too long.
         """
+        if self._fault is not None:
+            raise self._fault
+        parts: list[bytes] = []
+        begun = time.monotonic()
         try:
-            data: bytes = self._response.read(None if n < 0 else n, decode_content=False)
-        except (HTTPError, OSError) as error:
-            raise RegistryUnavailable(f"cannot {self._what}: {_reason(error)}") from error
-        return data
+            while n and (not parts or time.monotonic() - begun < _FILL_SECONDS):
+                self._deadline.check()
+                data: bytes = self._response.read1(n if n > 0 else _PART, decode_content=False)
+                if not data:
+                    break
+                parts.append(data)
+                n -= len(data) if n > 0 else 0
+        except (HTTPError, OSError, RegistryTimeout) as error:
+            fault = error if isinstance(error, RegistryTimeout) else self._broken(error)
+            if not parts:
+                raise fault from fault.__cause__
+            self._fault = fault  # what has come is not lost
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _broken(self, error: HTTPError | OSError) -> RegistryUnavailable:
+        fault = RegistryUnavailable(f"cannot {self._what}: {_reason(error)}")
+        fault.__cause__ = error
+        return fault
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether the end of the body can be told from a broken connection."""
+        return "content-length" in self.headers or "transfer-encoding" in self.headers
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it."""
@@ -110,7 +141,6 @@ class Transport:
         self._pools = urllib3.PoolManager(
             maxsize=self.connections,
             retries=False,
-            timeout=Timeout(connect=self.timeout, read=self.timeout),
         )
         self._pools.pool_classes_by_scheme = {"http": FilePool, "https": SecureFilePool}
 
@@ -153,6 +183,7 @@ class Transport:
             try:
                 return self._once(request, use)
             except Failed as failed:
+                failed.error.retry_after = failed.wait
                 spent = isinstance(request.body, FileBody) and request.body.started
                 repeatable = request.repeatable or failed.untouched
                 if spent or not self.retry.again(attempt, failed, repeatable=repeatable):
@@ -232,11 +263,15 @@ class Transport:
             headers["Content-Length"] = str(body.size)
         elif body is None and method in {"POST", "PUT", "PATCH"}:
             headers["Content-Length"] = "0"
+        deadline = current_deadline()
+        deadline.check()
+        wait = deadline.bound(self.timeout)
         return self._pools.request(
             method,
             url,
             body=body,  # type: ignore[arg-type]  # what it yields goes to FilePool's connections
             headers=headers,
+            timeout=Timeout(connect=wait, read=wait),
             preload_content=False,
             decode_content=False,
             redirect=False,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from pycontainer._linux.erofs import SUFFIX
-from pycontainer.content import exclusive
-from pycontainer.errors import LayerError
+from pycontainer.content import Resumable, exclusive, resumed
+from pycontainer.errors import DigestMismatch, LayerError, SizeMismatch, TarError, UnsafePath
 from pycontainer.layers import index, indexed_tar, unpack
 from pycontainer.oci import Compression
 from pycontainer.snapshots._erofs import check, erofs_refusal, is_chosen
@@ -87,10 +87,29 @@ def add_layer(
     with exclusive(_lock_file(store, diff_id)):
         if not keep_blob:
             return _make(store, source, expected, diff_id, None, events)
-        with store.blobs.writer(expected, hashing=False) as blob:
-            unpacked = _make(store, source, expected, diff_id, blob, events)
+        return _make_and_store(store, source, expected, diff_id, events)
+
+
+def _make_and_store(
+    store: Store,
+    source: Readable,
+    expected: Descriptor,
+    diff_id: Digest,
+    events: Callable[[LayerEvent], None] | None,
+) -> Unpacked:
+    resume = isinstance(source, Resumable)
+    with store.blobs.writer(expected, hashing=False, resume=resume) as blob:
+        try:
+            unpacked = _make(store, resumed(source, blob), expected, diff_id, blob, events)
             blob.commit(unpacked.digest, unpacked.size)
             return unpacked
+        except (DigestMismatch, SizeMismatch, TarError, UnsafePath) as error:
+            blob.discard()
+            if not blob.kept:
+                raise
+            # Perhaps only what was kept is damaged, as after a power cut.
+            _log.warning("layer %s is fetched anew: %s", expected.digest, error)
+    return _make_and_store(store, source, expected, diff_id, events)
 
 
 def ensure_layer(
