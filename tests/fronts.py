@@ -8,6 +8,7 @@ import http.client
 import json
 import secrets
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -73,6 +74,7 @@ class Front:
         upstream: ``host:port``; None for a server that stands alone.
         before: The first that returns a reply for a request answers it.
         after: Each may change an answer of the upstream.
+        context: Makes it speak TLS.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Front:
         upstream: str | None = None,
         before: Callable[[Asked], Reply | None] | None = None,
         after: Callable[[Asked, Reply], Reply] | None = None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.asked: list[Asked] = []
         self.sent = 0
@@ -141,6 +144,10 @@ class Front:
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
             setattr(Handler, f"do_{method}", Handler._answer)
         self._server = _Quiet(("127.0.0.1", 0), Handler)
+        if context is not None:
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 

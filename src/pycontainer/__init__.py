@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pycontainer.images import Image, Registry
     from pycontainer.network import Membership, Network
     from pycontainer.oci import Digest, Platform, Reference
-    from pycontainer.registry import Credentials, ServerOptions
+    from pycontainer.registry import Credentials, ServerOptions, Tls
 
 __all__ = [
     "Builder",
@@ -67,6 +67,7 @@ __all__ = [
     "Security",
     "ServerOptions",
     "Store",
+    "Tls",
     "Volume",
     "errors",
     "events",
@@ -106,6 +107,7 @@ _HOMES = {
     "Security": "containers",
     "ServerOptions": "registry",
     "Store": "content",
+    "Tls": "registry",
     "Volume": "containers",
     "events": "containers",
     "prune": "containers",

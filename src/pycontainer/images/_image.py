@@ -14,7 +14,7 @@ from pycontainer.images import _create, _files, _names, _transfer
 from pycontainer.images._files import Format
 from pycontainer.images._progress import Progress, one_at_a_time
 from pycontainer.oci import Descriptor, Digest, ImageConfig, Manifest, Platform, Reference
-from pycontainer.registry import Client, Credentials
+from pycontainer.registry import Client, Credentials, Mirrored
 from pycontainer.snapshots import Driver, Snapshot, ensure_directory, ensure_layer, prepare
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class Image:
         timeout: float = 30.0,
         within: float | None = None,
         credentials: Credentials | None = None,
+        mirrors: Sequence[str] = (),
     ) -> Self:
         """Bring an image from its registry, its layers in parallel, and unpack them.
 
@@ -163,6 +164,8 @@ class Image:
             timeout: Seconds for a connection to come up, and for each wait for bytes.
             within: Seconds for the whole; None for as many as it takes.
             credentials: Who asks; None for whom Docker's configuration names.
+            mirrors: Hosts that are asked before the registry, in this order; one that cannot help is
+                passed over.
 
         Raises:
             RegistryError: The registry has no such image, cannot be reached or refuses.
@@ -181,11 +184,13 @@ class Image:
             else:
                 if wanted is None or image.platform.matches(wanted):
                     return image
-        with Client(
+        registry = Client(
             reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
-        ) as client:
+        )
+        asked = [Client(mirror, insecure=insecure, timeout=timeout) for mirror in mirrors]
+        with Mirrored(asked, registry) as source:
             _transfer.pull(
-                client,
+                source,
                 reference,
                 store,
                 platform=wanted,

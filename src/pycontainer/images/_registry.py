@@ -16,12 +16,15 @@ from pycontainer.registry import (
     Client,
     Credentials,
     DockerConfig,
+    Mirrored,
     RegistryServer,
+    Tls,
     serve,
 )
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from types import TracebackType
 
     from pycontainer.registry import ServerOptions
@@ -34,11 +37,15 @@ class Registry:
 
     Args:
         host: As references name it, such as ``registry.local:5000``; a scheme in front is taken as
-            it is.
+            it is; ``unix:///path`` is a Unix socket.
         insecure: Whether plain HTTP may be spoken; None: only to this machine.
         timeout: Seconds for a connection to come up, and for each wait for bytes.
         credentials: Who asks; None for whom Docker's configuration names (``$DOCKER_CONFIG`` or
             ``~/.docker``, with its credential helpers).
+        tls: How to speak TLS; None for what this machine has configured (``/etc/docker/certs.d`` and the
+            like), else with the system's trust.
+        mirrors: Hosts that are asked before the registry by whatever reads images, in this order;
+            one that cannot help is passed over.
     """
 
     def __init__(
@@ -48,9 +55,17 @@ class Registry:
         insecure: bool | None = None,
         timeout: float = 30.0,
         credentials: Credentials | None = None,
+        tls: Tls | None = None,
+        mirrors: Sequence[str] = (),
     ) -> None:
-        self.host = host.partition("://")[2].rstrip("/") if "://" in host else host
-        self._client = Client(host, insecure=insecure, timeout=timeout, credentials=credentials)
+        self._client = Client(
+            host, insecure=insecure, timeout=timeout, credentials=credentials, tls=tls
+        )
+        self.host = self._client.host.rpartition("://")[2].rstrip("/")
+        self._source = Mirrored(
+            [Client(mirror, insecure=insecure, timeout=timeout) for mirror in mirrors],
+            self._client,
+        )
 
     def login(
         self, username: str = "", password: str = "", *, token: str = "", save: bool = True
@@ -111,7 +126,7 @@ class Registry:
         reference = self._reference(name)
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         _transfer.pull(
-            self._client,
+            self._source,
             reference,
             store,
             platform=wanted,
@@ -182,7 +197,7 @@ class Registry:
 
     def close(self) -> None:
         """Close the connections. The registry may be closed twice, and used again."""
-        self._client.close()
+        self._source.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
@@ -24,14 +24,26 @@ if TYPE_CHECKING:
 
     from pycontainer.content import Readable, Store
     from pycontainer.oci import Descriptor, Digest, Reference
-    from pycontainer.registry import Client
+    from pycontainer.registry import Client, FetchedManifest
 
 __all__ = ["pull", "push"]
 
 
+class Source(Protocol):
+    """What images are read from: a registry, or mirrors of it."""
+
+    def get_manifest(self, repository: str, reference: str, /) -> FetchedManifest:
+        """A manifest by tag or digest."""
+
+    def download(
+        self, repository: str, descriptor: Descriptor, /
+    ) -> AbstractContextManager[Readable]:
+        """A blob's bytes."""
+
+
 @frozen
 class _Remote:
-    client: Client
+    client: Source
     repository: str
 
     def open(self, descriptor: Descriptor, /) -> AbstractContextManager[Readable]:
@@ -39,7 +51,7 @@ class _Remote:
 
 
 def pull(
-    client: Client,
+    client: Source,
     reference: Reference,
     store: Store,
     *,
@@ -50,7 +62,7 @@ def pull(
     """Bring an image from a registry into a store, and name it as it is called there.
 
     Args:
-        client: Of the registry.
+        client: Of the registry, or of mirrors and it.
         reference: Which image.
         store: Where to.
         platform: Which of several; None for this machine's.
@@ -71,7 +83,7 @@ def pull(
 
 
 def _pull(
-    client: Client,
+    client: Source,
     reference: Reference,
     store: Store,
     platform: Platform | None,

@@ -6,9 +6,11 @@ from pycontainer.registry._client import ALL_MANIFESTS, Client, FetchedManifest
 from pycontainer.registry._credentials import ANONYMOUS, Credentials
 from pycontainer.registry._deadline import Deadline, current_deadline, within
 from pycontainer.registry._docker_config import DockerConfig
+from pycontainer.registry._mirrors import Mirrored
 from pycontainer.registry._server import RegistryServer, serve
 from pycontainer.registry._server_options import Action, ServerOptions, read_htpasswd
 from pycontainer.registry._storage import Collected
+from pycontainer.registry._tls import Tls
 
 __all__ = [
     "ALL_MANIFESTS",
@@ -20,8 +22,10 @@ __all__ = [
     "Deadline",
     "DockerConfig",
     "FetchedManifest",
+    "Mirrored",
     "RegistryServer",
     "ServerOptions",
+    "Tls",
     "current_deadline",
     "read_htpasswd",
     "serve",

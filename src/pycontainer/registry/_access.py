@@ -9,13 +9,15 @@ from attrs import evolve
 from pycontainer.errors import RegistryError
 from pycontainer.registry._authorizer import Authorizer
 from pycontainer.registry._docker_config import DockerConfig
-from pycontainer.registry._hosts import http_url, is_loopback
+from pycontainer.registry._hosts import http_url, is_loopback, same_origin
+from pycontainer.registry._tls import configured_tls
 from pycontainer.registry._tokens import TokenSource
 from pycontainer.registry._transport import Transport
 
 if TYPE_CHECKING:
     from pycontainer.registry._credentials import Credentials
     from pycontainer.registry._requests import Answer, Request
+    from pycontainer.registry._tls import Tls
 
 __all__ = ["authorized_transport"]
 
@@ -28,6 +30,8 @@ def authorized_transport(
     timeout: float,
     connections: int,
     credentials: Credentials | None,
+    tls: Tls | None,
+    path: str | None,
 ) -> tuple[Transport, Authorizer]:
     """The transport to a registry, whose requests have what the registry wants.
 
@@ -38,8 +42,17 @@ def authorized_transport(
         timeout: Seconds for a connection to come up, and for each wait for bytes.
         connections: How many idle connections to a host are kept.
         credentials: Who asks; None for whom Docker's configuration names.
+        tls: How to speak TLS to it; None for what this machine has configured.
+        path: A Unix socket at which it is, whatever `base` says.
     """
-    transport = Transport(base, insecure=insecure, timeout=timeout, connections=connections)
+    transport = Transport(
+        base,
+        insecure=insecure,
+        timeout=timeout,
+        connections=connections,
+        tls=lambda: configured_tls(host) if tls is None else tls,
+        path=path,
+    )
 
     def ask_token_server(request: Request) -> Answer:
         realm = http_url(request.target, request.what)
@@ -52,7 +65,17 @@ def authorized_transport(
                 f"cannot {request.what}: its token server {realm.netloc} speaks plain HTTP",
                 remedy="use TLS, or insecure=True if the network can be trusted",
             )
-        server = evolve(transport, base=f"{realm.scheme}://{realm.netloc}", authorizer=None)
+        address = f"{realm.scheme}://{realm.netloc}"
+        if same_origin(address, base):
+            server = evolve(transport, authorizer=None)
+        else:  # another host, with a configuration of its own
+            server = evolve(
+                transport,
+                base=address,
+                authorizer=None,
+                tls=lambda: configured_tls(realm.netloc or ""),
+                path=None,
+            )
         try:
             return server.call(request)
         finally:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pycontainer.registry._credentials import Credentials
     from pycontainer.registry._requests import Answer
+    from pycontainer.registry._tls import Tls
 
 __all__ = ["ALL_MANIFESTS", "Client", "FetchedManifest"]
 
@@ -64,12 +65,13 @@ class Client:
 
     Args:
         host: The registry as references name it: ``docker.io``, ``localhost:5000``. A scheme in
-            front (``http://``, ``https://``) is taken as it is.
+            front (``http://``, ``https://``) is taken as it is; ``unix:///path`` is a Unix socket.
         insecure: Whether plain HTTP may be spoken. None: only to this machine. True: also to other
             hosts. False: never.
         timeout: Seconds for a connection to come up, and for each wait for bytes.
         pool: How many idle connections are kept.
         credentials: Who asks; None for whom Docker's configuration names.
+        tls: How to speak TLS; None for what this machine has configured (``certs.d``).
 
     Raises:
         ValueError: `host` is not a host.
@@ -83,19 +85,23 @@ class Client:
         timeout: float = 30.0,
         pool: int = 16,
         credentials: Credentials | None = None,
+        tls: Tls | None = None,
     ) -> None:
         # urllib3 takes longer to import than all the rest: only who talks to registries waits.
         from pycontainer.registry._access import authorized_transport
         from pycontainer.registry._hosts import base_url
 
-        self.host = host
+        path = host.removeprefix("unix://") if host.startswith("unix:///") else None
+        self.host = host if path is None else "localhost"
         self._transport, self._authorizer = authorized_transport(
-            base_url(host, insecure=insecure),
-            host=host.rpartition("://")[2].rstrip("/"),
+            base_url(self.host, insecure=None if path else insecure),
+            host=self.host.rpartition("://")[2].rstrip("/"),
             insecure=bool(insecure),
             timeout=timeout,
             connections=pool,
             credentials=credentials,
+            tls=tls,
+            path=path,
         )
 
     @property

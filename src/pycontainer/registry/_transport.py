@@ -7,7 +7,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-import urllib3
 from attrs import define, field
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -24,7 +23,7 @@ from pycontainer.registry._challenge import parse_challenges
 from pycontainer.registry._codes import parse_errors
 from pycontainer.registry._deadline import current_deadline
 from pycontainer.registry._hosts import http_url, is_loopback, same_origin
-from pycontainer.registry._pools import FilePool, SecureFilePool
+from pycontainer.registry._pools import Pools
 from pycontainer.registry._requests import Answer, Request, resolve
 from pycontainer.registry._retry import PASSING, Failed, Retry, retry_after
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from pycontainer.registry._authorizer import Authorizer
+    from pycontainer.registry._tls import Tls
 
     T = TypeVar("T")
 
@@ -127,6 +127,8 @@ class Transport:
         connections: How many idle connections to a host are kept.
         retry: When to try again.
         authorizer: By what the registry lets requests in; nobody else is told.
+        tls: How to speak TLS to it, asked when that is needed; None for the system's way.
+        path: A Unix socket at which it is, whatever `base` says.
     """
 
     base: str
@@ -135,14 +137,12 @@ class Transport:
     connections: int = 16
     retry: Retry = field(factory=Retry)
     authorizer: Authorizer | None = None
-    _pools: urllib3.PoolManager = field(init=False)
+    tls: Callable[[], Tls | None] = field(default=lambda: None)
+    path: str | None = None
+    _pools: Pools = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pools = urllib3.PoolManager(
-            maxsize=self.connections,
-            retries=False,
-        )
-        self._pools.pool_classes_by_scheme = {"http": FilePool, "https": SecureFilePool}
+        self._pools = Pools(self.base, self.tls, self.connections, self.path)
 
     def close(self) -> None:
         """Close the idle connections; those in use close when they are done."""
@@ -269,7 +269,7 @@ class Transport:
         return self._pools.request(
             method,
             url,
-            body=body,  # type: ignore[arg-type]  # what it yields goes to FilePool's connections
+            body=body,  # what it yields goes to the pools' connections
             headers=headers,
             timeout=Timeout(connect=wait, read=wait),
             preload_content=False,
