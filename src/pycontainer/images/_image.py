@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 from attrs import field, frozen
 
 from pycontainer.content import Store
-from pycontainer.errors import ImageError, ImageInUse, ImageNotFound, InvalidReference
+from pycontainer.errors import (
+    ImageError,
+    ImageInUse,
+    ImageNotFound,
+    InvalidReference,
+    PlatformNotFound,
+)
 from pycontainer.images import _create, _files, _names, _transfer
 from pycontainer.images._files import Format
 from pycontainer.images._progress import Progress, one_at_a_time
@@ -138,7 +144,7 @@ class Image:
         name: str | Reference,
         *,
         platform: str | Platform | None = None,
-        policy: Literal["always", "missing"] = "always",
+        policy: Literal["always", "missing", "never"] = "always",
         store: Store | None = None,
         progress: Progress | None = None,
         insecure: bool | None = None,
@@ -157,7 +163,8 @@ class Image:
         Args:
             name: Its reference.
             platform: Which of several, such as ``linux/arm64``; None for this machine's.
-            policy: Whether to ask the registry at all if the store has an image of that name.
+            policy: Whether to ask the registry: always, only if the image is missing in the store, or
+                never, which finds it or fails.
             store: Where to; left out, the default store.
             progress: Called with events, one at a time.
             insecure: Whether plain HTTP may be spoken; None: only to this machine.
@@ -168,22 +175,19 @@ class Image:
                 passed over.
 
         Raises:
+            ImageNotFound: It is not there, and the policy is ``never``.
             RegistryError: The registry has no such image, cannot be reached or refuses.
-            PlatformNotFound: It has none for that platform.
+            PlatformNotFound: There is none for that platform.
             ContentError: What it sends is not what it announced.
             LayerError: A layer is unsound.
         """
         store = store or Store.default()
         reference = Reference.parse(name) if isinstance(name, str) else name
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
-        if policy == "missing":
-            try:
-                image = cls.get(reference, store=store)
-            except ImageNotFound:
-                pass
-            else:
-                if wanted is None or image.platform.matches(wanted):
-                    return image
+        if policy != "always":
+            present = cls._present(reference, wanted, store, must=policy == "never")
+            if present is not None:
+                return present
         registry = Client(
             reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
         )
@@ -199,6 +203,22 @@ class Image:
             )
         store.record("image", "pull", str(reference), {"name": str(reference)})
         return cls.get(reference, store=store)
+
+    @classmethod
+    def _present(
+        cls, reference: Reference, wanted: Platform | None, store: Store, *, must: bool
+    ) -> Self | None:
+        try:
+            image = cls.get(reference, store=store)
+        except ImageNotFound:
+            if must:
+                raise
+            return None
+        if wanted is None or image.platform.matches(wanted):
+            return image
+        if must:
+            raise PlatformNotFound(f"{reference} is there for {image.platform}, not for {wanted}")
+        return None
 
     @classmethod
     def load(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Self
 from attrs import evolve
 
 from pycontainer.content import Store
-from pycontainer.images import _transfer
+from pycontainer.errors import ManifestNotFound
+from pycontainer.images import _copy, _transfer
 from pycontainer.images._image import Image
 from pycontainer.images._progress import Progress, one_at_a_time
-from pycontainer.oci import Platform, Reference
+from pycontainer.oci import Descriptor, Platform, Reference
 from pycontainer.registry import (
     ANONYMOUS,
     Client,
@@ -173,6 +174,79 @@ class Registry:
             RegistryError: The registry cannot be reached or refuses.
         """
         return self._client.tags(self._reference(repository).repository)
+
+    def copy(
+        self,
+        name: str,
+        target: str,
+        *,
+        to: Registry | None = None,
+        platform: str | Platform | None = None,
+        progress: Progress | None = None,
+        within: float | None = None,
+    ) -> Reference:
+        """Copy an image as it is, with all platforms of it, into another repository or registry.
+
+        Nothing is unpacked or stored here; what is there already is not sent, and what one registry
+        has in another repository is only mounted.
+
+        Args:
+            name: Its repository with tag or digest, here.
+            target: Repository and tag it gets.
+            to: The registry it gets them in; None for this one.
+            platform: Only the image for that; None for all there are.
+            progress: Called with events, one at a time; config and layers count as layers.
+            within: Seconds for the whole; None for as many as it takes.
+
+        Returns:
+            The full name, with the digest, which is the same there.
+
+        Raises:
+            ManifestNotFound: There is no such image.
+            PlatformNotFound: There is none for that platform.
+            RegistryError: A registry cannot be reached or refuses.
+        """
+        goal = (to or self)._reference(target)  # noqa: SLF001
+        digest = _copy.copy(
+            self._client,
+            self._reference(name),
+            (to or self)._client,  # noqa: SLF001
+            goal,
+            platform=Platform.parse(platform) if isinstance(platform, str) else platform,
+            progress=one_at_a_time(progress),
+            seconds=within,
+        )
+        return goal.with_digest(digest)
+
+    def delete(self, name: str) -> None:
+        """Delete a tag, or by digest an image with all its tags.
+
+        Raises:
+            ManifestNotFound: It is not there.
+            RegistryError: The registry cannot be reached or does not allow it.
+        """
+        reference = self._reference(name)
+        self._client.delete_manifest(reference.repository, reference.target)
+
+    def referrers(self, name: str, *, artifact_type: str | None = None) -> list[Descriptor]:
+        """What is about an image: signatures, lists of its parts and the like.
+
+        Args:
+            name: Its repository with tag or digest.
+            artifact_type: Only what is of this type.
+
+        Raises:
+            ManifestNotFound: There is no such tag.
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        reference = self._reference(name)
+        digest = reference.digest
+        if digest is None:
+            found = self._client.head_manifest(reference.repository, reference.target)
+            if found is None:
+                raise ManifestNotFound(f"{self.host} has no {reference}", status=404)
+            digest = found.digest
+        return self._client.referrers(reference.repository, digest, artifact_type)
 
     @staticmethod
     def serve(

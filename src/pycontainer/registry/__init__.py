@@ -6,6 +6,7 @@ from pycontainer.registry._client import ALL_MANIFESTS, Client, FetchedManifest
 from pycontainer.registry._credentials import ANONYMOUS, Credentials
 from pycontainer.registry._deadline import Deadline, current_deadline, within
 from pycontainer.registry._docker_config import DockerConfig
+from pycontainer.registry._download import Download
 from pycontainer.registry._mirrors import Mirrored
 from pycontainer.registry._server import RegistryServer, serve
 from pycontainer.registry._server_options import Action, ServerOptions, read_htpasswd
@@ -21,6 +22,7 @@ __all__ = [
     "Credentials",
     "Deadline",
     "DockerConfig",
+    "Download",
     "FetchedManifest",
     "Mirrored",
     "RegistryServer",

@@ -13,10 +13,11 @@ from pycontainer.errors import (
     RegistryError,
     SpecError,
 )
-from pycontainer.oci import Descriptor, Digest, media_types
+from pycontainer.oci import Descriptor, Digest, media_types, parse_manifest
 from pycontainer.registry._download import Download
 from pycontainer.registry._names import check_repository, check_target
 from pycontainer.registry._pages import next_link
+from pycontainer.registry._referrers import drop_referrer, list_referrers, note_referrer
 from pycontainer.registry._requests import Request, resolve
 from pycontainer.registry._upload import BlobUpload
 
@@ -212,7 +213,63 @@ class Client:
         digest = Digest.of(data, stored.algorithm if stored is not None else "sha256")
         if stored is not None and stored != digest:
             raise DigestMismatch(f"{self.host} stored manifest {stored}, it was sent {digest}")
+        if b'"subject"' in data and "oci-subject" not in answer.headers:
+            document = parse_manifest(data, media_type or None)
+            if document.subject is not None:  # the registry knows nothing of subjects
+                note_referrer(self, repository, document)
         return digest
+
+    def delete_manifest(self, repository: str, reference: str) -> None:
+        """Delete a tag, or a manifest with all its tags, by its digest ("Deleting manifests").
+
+        Raises:
+            ManifestNotFound: It is not there.
+            RegistryError: The registry cannot be reached or does not allow it.
+        """
+        subject = self._subject(repository, reference) if ":" in reference else None
+        self._delete(
+            _manifest_path(repository, reference),
+            f"delete manifest {self.host}/{repository} {reference}",
+            repository,
+            ManifestNotFound,
+        )
+        if subject is not None:
+            drop_referrer(self, repository, subject, Digest.parse(reference))
+
+    def _subject(self, repository: str, reference: str) -> Digest | None:
+        fetched = self.get_manifest(repository, reference)
+        try:
+            document = parse_manifest(fetched.data, fetched.media_type or None)
+        except SpecError:
+            return None
+        return None if document.subject is None else document.subject.digest
+
+    def _delete(self, path: str, what: str, repository: str, missing: type[RegistryError]) -> None:
+        request = Request(
+            "DELETE",
+            path,
+            what,
+            expect=frozenset({200, 202, 204}),
+            scopes=_scopes(repository, "delete,pull"),
+            missing=missing,
+        )
+        self._transport.call(request)
+
+    def referrers(
+        self, repository: str, subject: Digest, artifact_type: str | None = None
+    ) -> list[Descriptor]:
+        """What is about a manifest, such as signatures ("Listing Referrers").
+
+        Args:
+            repository: Where to look.
+            subject: The manifest, which need not be there itself.
+            artifact_type: Only what is of this type.
+
+        Raises:
+            RegistryError: The registry cannot be reached, refuses, or answers against the rules.
+        """
+        check_repository(repository)
+        return list_referrers(self, self._transport.call, repository, subject, artifact_type)
 
     def _manifest(
         self, method: str, repository: str, reference: str, accept: Sequence[str]
@@ -290,6 +347,16 @@ class Client:
         transport = self._transport
         return Download(request, descriptor.size, transport.open, transport.retry)
 
+    def delete_blob(self, repository: str, digest: Digest) -> None:
+        """Take a blob from a repository ("Deleting Blobs").
+
+        Raises:
+            RegistryBlobNotFound: It is not there.
+            RegistryError: The registry cannot be reached or does not allow it.
+        """
+        what = f"delete blob {digest} of {self.host}/{repository}"
+        self._delete(_blob_path(repository, digest), what, repository, RegistryBlobNotFound)
+
     def push_blob(
         self,
         repository: str,
@@ -344,14 +411,24 @@ class Client:
 
     # --- tags --------------------------------------------------------------------------------
 
-    def tags(self, repository: str) -> list[str]:
+    def tags(
+        self, repository: str, *, page: int | None = None, after: str | None = None
+    ) -> list[str]:
         """All tags of a repository, page by page, in the registry's order ("Listing Tags").
+
+        Args:
+            repository: Which one.
+            page: How many the registry shall send at once; None for as many as it likes.
+            after: Only those that come after this one.
 
         Raises:
             ManifestNotFound: There is no such repository.
             RegistryError: The registry cannot be reached, refuses, or answers against the rules.
         """
-        target: str | None = f"/v2/{check_repository(repository)}/tags/list"
+        asked = {"n": page, "last": after}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        path = f"/v2/{check_repository(repository)}/tags/list"
+        target: str | None = f"{path}?{query}" if query else path
         tags: list[str] = []
         seen: set[str] = set()
         while target is not None:
