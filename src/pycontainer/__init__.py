@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from pycontainer.content import Event, Store
     from pycontainer.errors import Error
-    from pycontainer.images import Image, Registry
+    from pycontainer.images import Image, PublicKey, Registry, SigningKey
     from pycontainer.network import Membership, Network
     from pycontainer.oci import Digest, Platform, Reference
     from pycontainer.registry import Credentials, ServerOptions, Tls
@@ -62,10 +62,12 @@ __all__ = [
     "Network",
     "Platform",
     "Process",
+    "PublicKey",
     "Reference",
     "Registry",
     "Security",
     "ServerOptions",
+    "SigningKey",
     "Store",
     "Tls",
     "Volume",
@@ -102,10 +104,12 @@ _HOMES = {
     "Network": "network",
     "Platform": "oci",
     "Process": "containers",
+    "PublicKey": "images",
     "Reference": "oci",
     "Registry": "images",
     "Security": "containers",
     "ServerOptions": "registry",
+    "SigningKey": "images",
     "Store": "content",
     "Tls": "registry",
     "Volume": "containers",

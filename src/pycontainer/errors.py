@@ -44,6 +44,7 @@ __all__ = [
     "RegistryError",
     "RegistryTimeout",
     "RegistryUnavailable",
+    "SignatureError",
     "SizeMismatch",
     "SnapshotError",
     "SpecError",
@@ -168,6 +169,10 @@ class ImageError(Error):
 
 class ImageNotFound(ImageError):
     """The store has no image of that name or digest."""
+
+
+class SignatureError(ImageError):
+    """An image is not signed as it should be, or a key cannot be used. Nothing of the image was unpacked."""
 
 
 class ImageInUse(ImageError):

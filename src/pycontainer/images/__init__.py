@@ -14,6 +14,7 @@ from pycontainer.images._progress import (
     TransferStarted,
 )
 from pycontainer.images._registry import Registry
+from pycontainer.images._sign import PublicKey, Signature, SigningKey
 
 __all__ = [
     "Event",
@@ -23,7 +24,10 @@ __all__ = [
     "LayerProgress",
     "LayerStarted",
     "Progress",
+    "PublicKey",
     "Registry",
+    "Signature",
+    "SigningKey",
     "TransferDone",
     "TransferStarted",
     "create",

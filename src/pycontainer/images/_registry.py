@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from attrs import evolve
 
 from pycontainer.content import Store
 from pycontainer.errors import ManifestNotFound
-from pycontainer.images import _copy, _transfer
+from pycontainer.images import _copy, _sign, _transfer
 from pycontainer.images._image import Image
 from pycontainer.images._progress import Progress, one_at_a_time
-from pycontainer.oci import Descriptor, Platform, Reference
+from pycontainer.oci import Descriptor, Digest, Platform, Reference
 from pycontainer.registry import (
     ANONYMOUS,
     Client,
@@ -25,9 +25,10 @@ from pycontainer.registry import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from pycontainer.images._sign import PublicKey, Signature, SigningKey
     from pycontainer.registry import ServerOptions
 
 __all__ = ["Registry"]
@@ -113,6 +114,8 @@ class Registry:
         store: Store | None = None,
         progress: Progress | None = None,
         within: float | None = None,
+        signed_by: PublicKey | None = None,
+        accept: Callable[[Reference, Digest], None] | None = None,
     ) -> Image:
         """Bring an image; errors as for `Image.pull`.
 
@@ -122,7 +125,20 @@ class Registry:
             store: Where to; left out, the default store.
             progress: Called with events, one at a time.
             within: Seconds for the whole; None for as many as it takes.
+            signed_by: Refuse it unless it has a signature by this key.
+            accept: Called with its name and the digest that this stands for, before anything else is
+                fetched; raises to refuse it.
+
+        Raises:
+            SignatureError: It has no such signature.
         """
+
+        def check(digest: Digest) -> None:
+            if signed_by is not None:
+                _sign.verified(self._client, reference.repository, digest, signed_by)
+            if accept is not None:
+                accept(reference, digest)
+
         store = store or Store.default()
         reference = self._reference(name)
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
@@ -133,6 +149,7 @@ class Registry:
             platform=wanted,
             progress=one_at_a_time(progress),
             seconds=within,
+            accept=check,
         )
         return Image.get(reference, store=store)
 
@@ -218,6 +235,49 @@ class Registry:
         )
         return goal.with_digest(digest)
 
+    def sign(
+        self, name: str, key: SigningKey, *, where: Literal["tag", "referrers"] = "tag"
+    ) -> Digest:
+        """Sign an image, so that ``cosign verify --key`` and `verify` find it right.
+
+        Args:
+            name: Its repository with tag or digest; what the tag stands for now is signed, of an index
+                all of it.
+            key: What to sign with.
+            where: Under the tag where cosign looks first, or as a referrer of the image.
+
+        Returns:
+            Digest of the manifest that holds the signature.
+
+        Raises:
+            ManifestNotFound: There is no such image.
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        reference = self._reference(name)
+        return _sign.sign(self._client, reference, self._described(reference), key, where)
+
+    def verify(self, name: str, key: PublicKey) -> list[Signature]:
+        """The signatures of an image that were made with a key.
+
+        Args:
+            name: Its repository with tag or digest.
+            key: The key's public half.
+
+        Raises:
+            SignatureError: There is none.
+            ManifestNotFound: There is no such image.
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        reference = self._reference(name)
+        digest = self._described(reference).digest
+        return _sign.verified(self._client, reference.repository, digest, key)
+
+    def _described(self, reference: Reference) -> Descriptor:
+        found = self._client.head_manifest(reference.repository, reference.target)
+        if found is None:
+            raise ManifestNotFound(f"{self.host} has no {reference}", status=404)
+        return found
+
     def delete(self, name: str) -> None:
         """Delete a tag, or by digest an image with all its tags.
 
@@ -240,12 +300,7 @@ class Registry:
             RegistryError: The registry cannot be reached or refuses.
         """
         reference = self._reference(name)
-        digest = reference.digest
-        if digest is None:
-            found = self._client.head_manifest(reference.repository, reference.target)
-            if found is None:
-                raise ManifestNotFound(f"{self.host} has no {reference}", status=404)
-            digest = found.digest
+        digest = reference.digest or self._described(reference).digest
         return self._client.referrers(reference.repository, digest, artifact_type)
 
     @staticmethod

@@ -20,6 +20,7 @@ from pycontainer.oci import Index, Manifest, Platform, parse_manifest
 from pycontainer.registry import Deadline, within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from pycontainer.content import Readable, Store
@@ -58,6 +59,7 @@ def pull(
     platform: Platform | None = None,
     progress: Progress,
     seconds: float | None = None,
+    accept: Callable[[Digest], None] | None = None,
 ) -> Digest:
     """Bring an image from a registry into a store, and name it as it is called there.
 
@@ -68,6 +70,8 @@ def pull(
         platform: Which of several; None for this machine's.
         progress: Told what happens.
         seconds: How long it may take in all.
+        accept: Called with the digest that the name stands for, before anything else is fetched;
+            raises to refuse it.
 
     Returns:
         The manifest's digest.
@@ -79,7 +83,7 @@ def pull(
         LayerError: A layer is unsound.
     """
     with within(Deadline(seconds)):
-        return _pull(client, reference, store, platform, progress)
+        return _pull(client, reference, store, platform, progress, accept)
 
 
 def _pull(
@@ -88,9 +92,12 @@ def _pull(
     store: Store,
     platform: Platform | None,
     progress: Progress,
+    accept: Callable[[Digest], None] | None,
 ) -> Digest:
     repository = reference.repository
     fetched = client.get_manifest(repository, reference.target)
+    if accept is not None:
+        accept(fetched.digest)
     manifest = parse_manifest(fetched.data, fetched.media_type or None)
     if isinstance(manifest, Index):
         chosen = manifest.select(platform or Platform.current())
