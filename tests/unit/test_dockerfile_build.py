@@ -563,3 +563,11 @@ def test_methods_refuse_what_makes_no_sense() -> None:
         builder.add("a", "/", checksum="sha256:00")
     with pytest.raises(ValueError, match="negative"):
         builder.healthcheck("true", interval=-1)
+
+
+def test_a_dockerfile_is_read_for_one_platform(bench: Bench) -> None:
+    builder = bench.builder("FROM scratch\n", platform="linux/arm64")
+    index = builder.build_index("i:1")
+    assert [str(platform) for platform in index.platforms] == ["linux/arm64"]
+    with pytest.raises(BuildError, match="read for linux/arm64"):
+        builder.build_index(platforms=["linux/amd64"])

@@ -166,6 +166,7 @@ class Builder(ConfigSteps):
             insecure=insecure,
             dockerfile=request.dockerfile,
             ignore=request.ignore,
+            platform=request.platform,
         )
         builder = cls.__new__(cls)
         builder.__attrs_init__(lowered.target, lowered.first, request.context, given)
@@ -478,7 +479,9 @@ class Builder(ConfigSteps):
         """
         if push and tag is None:
             raise ValueError("an index without a tag cannot be pushed")
-        wanted = [_platform(each) for each in platforms] or [Platform.current()]
+        named = [each for each in map(_platform, platforms) if each is not None]
+        wanted = named or [self._given.platform or Platform.current()]
+        self._given.refuse_other_platforms(wanted)
         options = BuildOptions(
             context=context,
             use_cache=use_cache,
@@ -499,7 +502,7 @@ class Builder(ConfigSteps):
             self.target,
             store or self._store(),
             options,
-            list(dict.fromkeys(each for each in wanted if each is not None)),
+            list(dict.fromkeys(wanted)),
             reference=Reference.parse(tag) if isinstance(tag, str) else tag,
             attestations=Attestations(sbom=sbom, provenance=provenance),
             outputs=_all(outputs),

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
+from pycontainer.errors import BuildError
+
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pycontainer.build.dockerfile import Dockerfile
     from pycontainer.content import Store
+    from pycontainer.oci import Platform
 
 __all__ = ["Given", "Secret", "secrets_of", "sockets_of"]
 
@@ -32,6 +35,7 @@ class Given:
         insecure: Whether commands may ask for all rights.
         dockerfile: What the Builder was made from.
         ignore: The patterns of that Dockerfile's ignore file.
+        platform: What that Dockerfile was read for.
     """
 
     store: Store | None = None
@@ -41,6 +45,20 @@ class Given:
     insecure: bool = False
     dockerfile: Dockerfile | None = None
     ignore: tuple[str, ...] = ()
+    platform: Platform | None = None
+
+    def refuse_other_platforms(self, platforms: Iterable[Platform]) -> None:
+        """Refuse platforms that a Dockerfile was not read for: its arguments and bases depend on them.
+
+        Raises:
+            BuildError: There is one.
+        """
+        for platform in platforms:
+            if self.platform is not None and platform != self.platform:
+                raise BuildError(
+                    f"the Dockerfile was read for {self.platform}, not for {platform}",
+                    remedy=f"build Builder.from_dockerfile(…, platform={str(platform)!r})",
+                )
 
 
 def secrets_of(given: Mapping[str, Secret] | None) -> dict[str, bytes | Path]:
