@@ -25,7 +25,7 @@ _FILES_A_DIRECTORY = 100
 _SMALL = b"a small file, as most are in an image\n"
 _MIB = 1 << 20
 _PER_FILE = Rate("{:.0f} µs a file", 1e6)
-_PER_BYTE = Rate("{:.0f} MB/s", 1e-6, inverse=True)
+_PER_MIB = Rate("{:.0f} MB/s", _MIB / 1e6, inverse=True)
 _FILES_A_LAYER = 200
 _BLOCK = 512
 
@@ -87,7 +87,7 @@ def grow_files(directory: Path, size: int) -> Iterator[Sides]:
     yield _extract(peers.compressed(tar, "gzip"), directory / "root")
 
 
-@curve("Bytes in a file", axis="MiB", points=(0, 1, 4, 16, 64, 256, 1024), rate=_PER_BYTE)
+@curve("Bytes in a file", axis="MiB", points=(0, 1, 4, 16, 64, 256, 1024), rate=_PER_MIB)
 @contextlib.contextmanager
 def grow_bytes(directory: Path, size: int) -> Iterator[Sides]:
     """A gzip layer of one file with so much of what a Debian system has in its files is extracted.
