@@ -338,7 +338,9 @@ def test_a_request_that_was_read_is_never_sent_again(image: Image) -> None:
             fcntl.flock(held[0], fcntl.LOCK_EX)
         launcher.write_intent = hold
         worker.start()
-        await_children(2)  # the next one: the first has its request
+        fds = Path(f"/proc/{waiting}/fd")
+        while not any(os.path.realpath(fd).endswith("/lock") for fd in fds.iterdir()):
+            time.sleep(0.001)
         os.kill(waiting, 9)
         os.close(held[0])
         worker.join(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -115,8 +116,7 @@ class Names:
         contents = (hosts, self.resolver(resolver), hostname + "\n")
         for name, content in zip(_FILES, contents, strict=True):
             path = directory / name
-            path.write_text(content)
-            path.chmod(0o644)
+            _write(path, content)
 
     def resolver(self, text: str) -> str:
         """A resolv.conf with what is given here in place of what it says."""
@@ -151,6 +151,16 @@ def check_hostname(name: str, option: str = "hostname") -> None:
             f"{option}={name!r} is no name of a host",
             remedy=f"use at most {_MOST_OF_UTS} letters, digits, '-', '_' and '.'",
         )
+
+
+def _write(path: Path, content: str) -> None:
+    """Write a new file that everybody may read, whatever this program's umask."""
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, content.encode())
+        os.fchmod(fd, 0o644)
+    finally:
+        os.close(fd)
 
 
 def _keyword(line: str) -> str:

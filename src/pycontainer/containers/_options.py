@@ -155,6 +155,8 @@ class Options:
         )
 
     def _rlimits(self) -> list[oci.Rlimit]:
+        if not self.ulimits:
+            return []
         known = {
             name.removeprefix("RLIMIT_").lower() for name in dir(resource) if "RLIMIT_" in name
         }

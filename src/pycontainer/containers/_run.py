@@ -142,6 +142,7 @@ def run(
         with process:
             left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
             process.wait(left, input=input)
-        _home.forget(store, new.record.id)
+            # It needs its layers no more; the directory is removed by its monitor meanwhile.
+            _home.forget(store, new.record.id)
     result = process.completed(time.monotonic() - begun)
     return result.check() if check else result

@@ -8,6 +8,7 @@ default and forgets the exceptions, and others make or remove exceptions from it
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pycontainer.errors import SpecError
@@ -53,9 +54,16 @@ _ALL_ACCESS = 7
 def device_program(rules: Sequence[DeviceRule]) -> bytes:
     """The program that lets accesses pass by these rules; without rules all pass.
 
+    Results are kept, so asking again costs nothing.
+
     Raises:
         SpecError: A rule has an unknown type or access.
     """
+    return _compile(tuple(rules))
+
+
+@lru_cache(maxsize=32)
+def _compile(rules: tuple[DeviceRule, ...]) -> bytes:
     allow, exceptions = _exceptions(rules)
     code = _Code()
     code.add(_LOAD_WORD, 2, source=1, offset=0)  # bpf_cgroup_dev_ctx.access_type

@@ -114,11 +114,17 @@ def compile_filter_of(
         SpecError: It is not a profile, or too long.
     """
     if document is None:
-        return Filter(compile_profile(default_profile(), capabilities))
+        return _default_filter(frozenset(capabilities))
     profile = parse_profile(document, "linux.seccomp")
     if profile.default == ALLOW and not profile.rules:
         return None
     return Filter(compile_profile(profile, capabilities), profile.flags)
+
+
+@lru_cache(maxsize=32)
+def _default_filter(capabilities: frozenset[str]) -> Filter:
+    """Kept apart from other profiles: to look a profile up takes longer than to look up names."""
+    return Filter(compile_profile(default_profile(), capabilities))
 
 
 def compile_profile(

@@ -266,7 +266,9 @@ def _describe_root(path: Path, layers: Sequence[Path]) -> None:
         status = root.path.stat()
         if not is_described(status):
             continue
-        if Ownership.current() is Ownership.ROOT:
+        made = path.stat()
+        owned = (made.st_uid, made.st_gid) == (status.st_uid, status.st_gid)
+        if not owned and Ownership.current() is Ownership.ROOT:
             os.chown(path, status.st_uid, status.st_gid)
         path.chmod(status.st_mode & 0o7777)
         for key in os.listxattr(root.path):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_process", "execute"]
 
+_IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT)  # the others are reset by the zygote
 _MOST_DESCRIPTORS = (1 << 31) - 1
 
 Plan = dict[str, object]
@@ -90,12 +91,9 @@ def _own_streams(uid: int) -> None:
 
 
 def _reset_signals() -> None:
-    """Neither what Python ignores nor what the host program ignored or blocked is the payload's."""
-    for number in range(1, _signal.NSIG):
-        try:
-            _signal.signal(number, _signal.SIG_DFL)
-        except (OSError, ValueError):  # SIGKILL, SIGSTOP, and those that libc keeps to itself
-            pass
+    """What the zygote and Python ignore is not the payload's to ignore, nor what is blocked."""
+    for number in _IGNORED:
+        _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 

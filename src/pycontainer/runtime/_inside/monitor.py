@@ -19,7 +19,7 @@ import time
 
 from pycontainer._linux import erofs, journal, process
 from pycontainer._linux.tree import remove_tree
-from pycontainer.runtime._inside import cgroup, files, init, wire
+from pycontainer.runtime._inside import ahead, cgroup, files, init, wire
 from pycontainer.runtime._inside.streams import Streams
 
 __all__ = ["main"]
@@ -157,6 +157,10 @@ class _Monitor:
             self.keeper.began()
         self.record_event("start")
         wire.send(self.owner, "running", self.pid, begun)
+        starting = self.plan.pop("starting", -1)
+        assert isinstance(starting, int)
+        if starting >= 0:  # the first time
+            os.close(starting)
 
     def _clone(self, payload: list[int], group: int) -> tuple[int, _socket.socket | None, int]:
         """Clone init.
@@ -174,9 +178,10 @@ class _Monitor:
             if self.plan["tty"]
             else (None, None)
         )
-        namespaces = self.plan["namespaces"]
+        namespaces, made = self.plan["namespaces"], self.plan.pop("ahead", [])
         assert isinstance(namespaces, int)
-        self.pid, self.pidfd = process.clone3(namespaces, cgroup=group)
+        assert isinstance(made, list)
+        self.pid, self.pidfd = ahead.clone3(namespaces, made, cgroup=group)
         if self.pid == 0:
             os.close(go)
             init.main(self.plan, payload, report_w, wait, console_inside, joined)

@@ -10,6 +10,7 @@ import marshal
 import os
 
 __all__ = [
+    "MAX_PACKET",
     "Packet",
     "parse",
     "put_request",
@@ -22,7 +23,7 @@ __all__ = [
 
 Packet = tuple[object, ...]
 _MAX_DESCRIPTORS = 16
-_MAX_PACKET = 1 << 16
+MAX_PACKET = 1 << 16
 
 
 def send(channel: _socket.socket, *packet: str | int) -> None:
@@ -44,7 +45,7 @@ def send_values(channel: _socket.socket, *packet: object) -> None:
 def receive(channel: _socket.socket) -> Packet | None:
     """Receive one packet; None when the peer has closed."""
     try:
-        data = channel.recv(_MAX_PACKET)
+        data = channel.recv(MAX_PACKET)
     except ConnectionResetError:
         return None
     return parse(data) if data else None
@@ -59,7 +60,7 @@ def parse(data: bytes) -> Packet:
 def read_all(fd: int) -> bytes:
     """Read from a pipe until its end, and close it."""
     parts = []
-    while part := os.read(fd, _MAX_PACKET):
+    while part := os.read(fd, MAX_PACKET):
         parts.append(part)
     os.close(fd)
     return b"".join(parts)
@@ -76,7 +77,7 @@ def put_request(owner: _socket.socket, request: dict[str, object]) -> int:
         (500 layers, a large environment), and is in a file then.
     """
     data = marshal.dumps(request)
-    if len(data) <= _MAX_PACKET:
+    if len(data) <= MAX_PACKET:
         owner.send(data, _socket.MSG_NOSIGNAL)
         return -1
     body = os.memfd_create("request", os.MFD_CLOEXEC)
@@ -106,7 +107,7 @@ def receive_request(
         for at in range(0, len(raw) // 4 * 4, 4)
     ]
     owner = _socket.socket(fileno=fds.pop(0))
-    request: dict[str, object] | None = marshal.loads(owner.recv(_MAX_PACKET))  # noqa: S302
+    request: dict[str, object] | None = marshal.loads(owner.recv(MAX_PACKET))  # noqa: S302
     if request is None:
         body = fds.pop(0)
         request = marshal.loads(os.pread(body, os.fstat(body).st_size, 0))  # noqa: S302

@@ -16,7 +16,7 @@ import select
 import sys
 
 from pycontainer._linux import erofs, mount, process
-from pycontainer.runtime._inside import execution, monitor, reach, view, wire
+from pycontainer.runtime._inside import ahead, execution, monitor, reach, view, wire
 
 __all__ = ["main"]
 
@@ -40,6 +40,7 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
     host = os.pidfd_open(host_pid)
     if os.getppid() != host_pid:  # it died meanwhile, and its number may be another's by now
         os._exit(1)
+    _reset_signals()
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the terminal's ^C is for the host program
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # monitors are reaped by the kernel
     if os.getsid(0) != os.getpid():
@@ -57,18 +58,35 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
     gc.disable()
     gc.freeze()
     wire.send(channel, "ready", os.getpid())
-    while _serve(channel, host):
+    namespaces = list[int]()
+    while _serve(channel, host, namespaces):
         pass
 
 
-def _serve(channel: _socket.socket, host: int) -> bool:
+def _reset_signals() -> None:
+    """What the host program ignores no container is to ignore."""
+    for number in range(1, _signal.NSIG):
+        if number not in (_signal.SIGPIPE, _signal.SIGXFSZ):  # errors tell of those
+            try:
+                _signal.signal(number, _signal.SIG_DFL)
+            except (OSError, ValueError):  # SIGKILL, SIGSTOP, and those that libc keeps to itself
+                pass
+
+
+def _serve(channel: _socket.socket, host: int, namespaces: list[int]) -> bool:
     """Clone a process that waits for the next request, and wait until it has that.
 
     It is cloned ahead, so that no container waits for that; it ends with the host program.
 
+    Args:
+        channel: Where requests come from.
+        host: A pidfd of the host program.
+        namespaces: Made ahead for the next container; none if the last one has taken them.
+
     Returns:
         Whether there may be another request: False once the host program has gone.
     """
+    namespaces += [] if namespaces else ahead.make()
     taken, take = os.pipe()
     try:
         pid, pidfd = process.clone3(0)
@@ -79,22 +97,38 @@ def _serve(channel: _socket.socket, host: int) -> bool:
     if pid == 0:
         try:
             os.close(taken)
-            _await_request(channel, take, host)
+            _await_request(channel, take, host, namespaces)
         finally:  # whatever happened: this process must not go on as a second zygote
             os._exit(0)
     os.close(pidfd)
     os.close(take)
-    said = wire.read_all(taken)
-    if said:
-        images, has_network = marshal.loads(said)  # noqa: S302  (from our own child)
-        erofs.keep(images)
+    try:
+        if not (said := os.read(taken, wire.MAX_PACKET)):
+            # It was killed meanwhile, or there is no host program any more.
+            return not _is_closed(channel)
+        images, uses, has_network = marshal.loads(said)  # noqa: S302  (from our own child)
+        if images:
+            erofs.keep(images)
+        if uses:
+            ahead.let_go(namespaces)
+            namespaces.clear()
         if has_network:  # so that the next monitors have it; most programs' containers need it not
             import pycontainer.runtime._inside.network  # noqa: F401
-    # One that was killed meanwhile says as little as one without a host program.
-    return bool(said) or not _is_closed(channel)
+        _let_start(taken, channel)
+        return True
+    finally:
+        os.close(taken)
 
 
-def _await_request(channel: _socket.socket, take: int, host: int) -> None:
+def _let_start(taken: int, channel: _socket.socket) -> None:
+    """Leave the processors to the container that starts, unless there is the next request already."""
+    poll = select.poll()
+    poll.register(taken, select.POLLIN)
+    poll.register(channel, select.POLLIN)
+    poll.poll()
+
+
+def _await_request(channel: _socket.socket, take: int, host: int, namespaces: list[int]) -> None:
     os.setsid()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     received = wire.receive_request(channel)
@@ -102,14 +136,21 @@ def _await_request(channel: _socket.socket, take: int, host: int) -> None:
         return
     channel.close()
     request, owner, fds = received
-    images = _images(request)
+    images, uses = _images(request), bool(namespaces) and _wants_new_namespaces(request)
     try:
-        os.write(take, marshal.dumps((images, bool(request.get("network")))))
+        os.write(take, marshal.dumps((images, uses, bool(request.get("network")))))
     except BrokenPipeError:  # the zygote was killed; this goes on
         pass
-    os.close(take)
+    if request["operation"] == "start":
+        request["starting"] = take  # closed when it has started
+    else:
+        os.close(take)
     if images:
         erofs.keep(images)
+    if uses:
+        request["ahead"] = namespaces
+    else:
+        ahead.let_go(namespaces)
     if request["detach"]:
         os.close(host)
         host = -1
@@ -121,6 +162,15 @@ def _images(request: dict[str, object]) -> list[str]:
     rootfs = request.get("rootfs", {"lowers": []})
     assert isinstance(rootfs, dict)
     return [lower for lower in rootfs["lowers"] if lower.endswith(erofs.SUFFIX)]
+
+
+def _wants_new_namespaces(request: dict[str, object]) -> bool:
+    """Whether all that are made ahead are for this request."""
+    if request["operation"] != "start" or request["joined"]:  # such as a user namespace
+        return False
+    flags = request["namespaces"]
+    assert isinstance(flags, int)
+    return flags & ahead.FLAGS == ahead.FLAGS
 
 
 def _refuse(channel: _socket.socket, error: OSError) -> bool:
