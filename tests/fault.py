@@ -8,8 +8,8 @@ child ``command``.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import mmap
 import os
 import signal
 import sys
@@ -24,6 +24,7 @@ __all__ = ["Point", "die_at"]
 
 _PRODUCT = os.path.dirname(pycontainer.__file__)
 _TESTS = os.path.dirname(__file__)
+_SIZE = 64
 _MAIN = {"monitor.py": "monitor", "execution.py": "executor"}
 _CHILD = {"zygote": "waiting", "monitor": "init", "executor": "command"}
 
@@ -59,18 +60,17 @@ class Point:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        self._file.truncate(_SIZE)
+        self._memory = mmap.mmap(self._file.fileno(), _SIZE)
 
     def set(self, role: str, line: int) -> None:
         """Have processes that begin from now on, and the zygote, die there."""
-        self._file.seek(0)
-        self._file.write(f"{role} {line}".encode())
-        self._file.truncate()
-        self._file.flush()
+        self._memory[:] = f"{role} {line}".encode().ljust(_SIZE, b"\0")
 
     def clear(self) -> bool:
         """Have none die any more; return whether one has since `set`."""
-        died = os.fstat(self._file.fileno()).st_size == 0
-        os.ftruncate(self._file.fileno(), 0)
+        died = self._memory[0] == 0
+        self._memory[:] = bytes(_SIZE)
         return died
 
     def boot(self, boot: str) -> str:
@@ -83,6 +83,7 @@ class Point:
 
     def close(self) -> None:
         """Forget it."""
+        self._memory.close()
         self._file.close()
 
 
@@ -94,14 +95,15 @@ def watch(path: str) -> None:
 
 class _Watch:
     def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self.file = os.fstat(self.fd).st_ino
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.memory = mmap.mmap(fd, _SIZE)  # stays where a child closes its descriptors
+        os.close(fd)
         self.process = os.getpid()
         self.role, self.count, self.last = "zygote", 0, self._last("zygote")
 
     def _last(self, role: str) -> int:
         """The line at which a process is to die; -1 for never."""
-        wanted, _, line = os.pread(self.fd, 100, 0).decode().partition(" ")
+        wanted, _, line = self.memory[:].rstrip(b"\0").decode().partition(" ")
         return int(line) if role == wanted else -1
 
     def step(self, code: CodeType) -> None:
@@ -115,12 +117,7 @@ class _Watch:
         if self.count == 0:
             self.last = self._last(self.role)
         if self.count == self.last:
-            self._say_so()
+            self.memory[0] = 0
             os.kill(os.getpid(), signal.SIGKILL)
             ctypes.string_at(0)  # the first process of a namespace takes no signal from within
         self.count += 1
-
-    def _say_so(self) -> None:
-        with contextlib.suppress(OSError):  # init closes what is not for the program it becomes
-            if os.fstat(self.fd).st_ino == self.file:
-                os.ftruncate(self.fd, 0)
