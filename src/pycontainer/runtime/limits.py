@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
 
 from pycontainer.errors import ContainerError
 from pycontainer.runtime._inside import cgroup, wire
@@ -10,12 +11,15 @@ from pycontainer.runtime.launcher import plan_group
 from pycontainer.runtime.state import open_control, write_intent
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from pycontainer.oci.runtime import RuntimeSpec
     from pycontainer.runtime.state import State
 
 __all__ = ["change_limits", "change_policy"]
+
+_PATIENCE: Final = 5.0
 
 
 def change_limits(state: State, spec: RuntimeSpec, directory: Path, *, name: str) -> None:
@@ -42,7 +46,7 @@ def change_limits(state: State, spec: RuntimeSpec, directory: Path, *, name: str
     control = open_control(directory)
     if control is not None:
         with control:
-            wire.send_values(control, "cgroup", group)
+            _tell(control, "cgroup", group)
     try:
         cgroup.adjust(group)
         cgroup.gather(group, sorted({*group["join"]} - {*state.cgroup.get("join", ())}))
@@ -58,4 +62,14 @@ def change_policy(directory: Path, policy: str, most: int) -> None:
     control = open_control(directory)
     if control is not None:
         with control:
-            wire.send(control, "policy", policy, most)
+            _tell(control, "policy", policy, most)
+
+
+def _tell(control: socket.socket, verb: str, *what: object) -> None:
+    """Send the monitor what changes, and wait until it goes by that, or has gone."""
+    control.settimeout(_PATIENCE)
+    wire.send_values(control, verb, *what)
+    with contextlib.suppress(TimeoutError):
+        while (packet := wire.receive(control)) is not None:
+            if packet[0] == "changed":
+                return

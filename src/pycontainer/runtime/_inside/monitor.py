@@ -431,8 +431,10 @@ class _Monitor:
             assert isinstance(packet[1], dict)
             assert isinstance(self.cgroup, dict)
             self.cgroup.update(packet[1])
+            wire.send(self.clients[fd], "changed")
         elif packet[0] == "policy":
             self._change_policy(str(packet[1]), packet[2])
+            wire.send(self.clients[fd], "changed")
         elif packet[0] == "kill" and self.exit is None:
             self._kill()
         elif packet[0] == "resize":
