@@ -332,8 +332,7 @@ class _Monitor:
             failed = 1 if code is None else code
             self.keeper.ended(failed, poll, may_go_on=not self.delete_requested)
         if self.keeper is None or self.keeper.start_due is None:
-            while self.kept_open:
-                os.close(self.kept_open.pop())
+            self._close_kept()
         self.record_exit(code, out_of_memory)
 
     def _exit_code(self) -> int | None:
@@ -505,12 +504,17 @@ class _Monitor:
 
     # --- end ---------------------------------------------------------------------------------
 
+    def _close_kept(self) -> None:
+        while self.kept_open:
+            os.close(self.kept_open.pop())
+
     def clean_up(self) -> None:
         """Remove what this process made; the whole directory where nobody will ask for it."""
         if self.exit is None:
             self.bury()
             if self.network is not None:
                 self.network.down()
+        self._close_kept()  # before the owner hears that all is done, and asks for a port again
         left = cgroup.destroy(self.cgroup)
         for name in ("control.sock", "out.fifo", "err.fifo"):
             try:
