@@ -458,3 +458,12 @@ def test_a_full_disk_costs_output_and_not_the_container(image: Image, tmp_path: 
                 assert str(next(container.logs())) == "first"
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_terminal_that_all_have_closed_is_written_to_again(image: Image) -> None:
+    """As systemd does: it closes what it was given, and opens the console for each message."""
+    script = "exec </dev/null >/dev/null 2>&1; sleep 0.3; echo late >/dev/console; sleep 0.1"
+    args = ["sh", "-c", script]
+    with pc.Container.start(image, args, tty=True, store=image.store) as box:
+        assert box.wait(20) == 0
+        assert [str(line).strip() for line in box.logs()] == ["late"]

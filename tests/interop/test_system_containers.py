@@ -57,6 +57,8 @@ def test_systemd_boots_serves_and_stops(image: Image) -> None:
         begun = time.monotonic()
         assert it.stop(grace=30) in (0, 130)
         assert time.monotonic() - begun < 25
+        text = "".join(str(line) for line in it.logs())
+        assert "Reached target" in text or "Powering off" in text or "systemd" in text, it.exit_code
 
 
 def test_a_second_boot_finds_the_files_of_the_first(image: Image) -> None:

@@ -15,6 +15,7 @@ from pycontainer.errors import ImageError, TarError, UnsafePath
 from pycontainer.images import Image
 from pycontainer.images._parallel import for_each
 from pycontainer.images._progress import Event, LayerStarted, one_at_a_time
+from pycontainer.layers import Ownership, walk_tree
 from pycontainer.oci import ContainerConfig, Descriptor, Digest, Platform, media_types
 from trees import differences, picture_of
 
@@ -35,13 +36,17 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_directory_becomes_an_image(tree: Path, store: Store) -> None:
-    if os.geteuid():  # an ordinary user's store keeps the set-uid bit in an attribute
-        (tree / "etc/passwd").chmod(0o755)
     config = ContainerConfig(cmd=("sh",))
     image = Image.import_rootfs(tree, tag="tree:1", config=config, store=store)
     assert (image.config.config, image.platform) == (config, Platform.current())
     assert image.reference is not None
     (root,) = image.unpack()
+    if os.geteuid():  # an ordinary user's store keeps the set-uid bit in an attribute
+        modes = {entry.path: entry.mode for entry in walk_tree(root, ownership=Ownership.USER)}
+        assert modes[b"etc/passwd"] & 0o7777 == (tree / "etc/passwd").stat().st_mode & 0o7777
+        (tree / "etc/passwd").chmod((root / "etc/passwd").stat().st_mode)
+        os.utime(tree / "etc/passwd", ns=(0, (root / "etc/passwd").stat().st_mtime_ns))
+        os.setxattr(tree / "etc/passwd", "user.pycontainer.meta", b"0:0:4751")
     assert differences(picture_of(root), picture_of(tree)) == {}
     assert image.history[0].created_by == "import tree"
 

@@ -24,6 +24,7 @@ HEADER_SIZE = 16
 _CHUNK = 1 << 16
 _MOST_INPUT = 1 << 20
 _TIOCSWINSZ = 0x5414
+_TIOCGPTPEER = 0x5441
 _MOST_CELLS = 0xFFFF  # of a row or column, in struct winsize
 
 
@@ -35,7 +36,7 @@ class Streams:
         self._rotation: Rotation | None = None
         self._payload: list[int] = []
         self._sources: dict[int, int] = {}  # descriptor to read -> number of the stream
-        self._terminal = -1
+        self._terminal = self._slave = -1
         self._terminal_out = -1
         self._stdin = -1
         self._input = b""
@@ -124,6 +125,9 @@ class Streams:
             self._terminal = int.from_bytes(raw[:4], "little")
             os.set_blocking(self._terminal, False)
             self._sources[self._terminal] = 1
+            # Held open: an init such as systemd closes its terminal and opens it again to write.
+            flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+            self._slave = fcntl.ioctl(self._terminal, _TIOCGPTPEER, flags)
 
     def register(self, poll: select.poll) -> None:
         """Have the sources polled."""
@@ -150,6 +154,9 @@ class Streams:
 
     def drain(self, poll: select.poll) -> None:
         """Move what is left after the payload's end."""
+        if self._slave >= 0:
+            os.close(self._slave)
+            self._slave = -1
         for fd in list(self._sources):
             while data := _read(fd):
                 self._emit(self._sources[fd], data)
@@ -160,7 +167,7 @@ class Streams:
 
     def close(self, poll: select.poll) -> None:
         """Give all descriptors back, after `drain` or a start that failed."""
-        ends = (self._log, self._terminal, self._terminal_out, self._stdin)
+        ends = (self._log, self._terminal, self._slave, self._terminal_out, self._stdin)
         for fd in {*self._sources, *self._payload, *(fd for fd in ends if fd >= 0)}:
             try:
                 poll.unregister(fd)
