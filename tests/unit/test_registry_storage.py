@@ -37,8 +37,20 @@ def add_manifest(
     described = Descriptor("", subject, 1) if subject is not None else None
     manifest = Manifest(config=config, subject=described)
     stored = StoredManifest(manifest.encode(), manifest.media_type, manifest.digest)
-    storage.put_manifest(repository, stored, tag=tag, subject=subject)
+    put(storage, repository, stored, tag, subject)
     return stored.digest
+
+
+def put(
+    storage: FileStorage,
+    repository: str,
+    stored: StoredManifest,
+    tag: str | None,
+    subject: Digest | None = None,
+) -> None:
+    storage.put_manifest(repository, stored, subject=subject)
+    if tag is not None:
+        storage.put_tag(repository, tag, stored.digest)
 
 
 def files(root: Path) -> set[str]:
@@ -165,7 +177,7 @@ class TestManifests:
         stored = storage.manifest("a", first)
         assert stored is not None
         second = add_manifest(storage, "a", "v2")
-        storage.put_manifest("a", stored, tag="v2", subject=None)
+        put(storage, "a", stored, "v2", None)
         moved = storage.manifest("a", "v2")
         assert moved is not None
         assert moved.digest == first
@@ -175,7 +187,7 @@ class TestManifests:
         digest = add_manifest(storage, "a", "v1")
         stored = storage.manifest("a", digest)
         assert stored is not None
-        storage.put_manifest("a", stored, tag="latest", subject=None)
+        put(storage, "a", stored, "latest", None)
         add_manifest(storage, "a", "other")
         assert storage.delete_manifest("a", digest)
         assert not storage.delete_manifest("a", digest)
@@ -220,11 +232,11 @@ class TestManifests:
     def test_referrers(self, storage: FileStorage) -> None:
         subject = Digest.of(b"not pushed yet")
         digests = {add_manifest(storage, "a", tag, subject) for tag in ("s1", "s2")}
-        assert {stored.digest for stored in storage.referrers("a", subject)} == digests
+        assert {entry.digest for entry in storage.referrers("a", subject)} == digests
         assert storage.referrers("b", subject) == []
         gone = digests.pop()
         storage.delete_manifest("a", gone)
-        assert {stored.digest for stored in storage.referrers("a", subject)} == digests
+        assert {entry.digest for entry in storage.referrers("a", subject)} == digests
 
 
 class TestReceived:

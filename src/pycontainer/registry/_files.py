@@ -20,22 +20,26 @@ import os
 import secrets
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from pycontainer.content import BlobDir
 from pycontainer.errors import BlobNotFound
 from pycontainer.oci import Descriptor, Digest, Index, Manifest, parse_manifest
 from pycontainer.registry._manifests import parts_of
+from pycontainer.registry._referrers import referrer
 from pycontainer.registry._storage import Collected, StoredManifest
 from pycontainer.registry._uploads import FileUploads, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pycontainer.registry._storage import Upload
 
 __all__ = ["FileStorage"]
+
+T = TypeVar("T")
 
 _TEMPORARY: Final = "~"
 """Begins the name of an unfinished file; no tag or digest begins so."""
@@ -49,15 +53,13 @@ class FileStorage:
 
     Args:
         root: The directory, made on demand.
-        blobs: Where blobs are, if not in `root`.
     """
 
-    def __init__(self, root: Path, blobs: BlobDir | None = None) -> None:
+    def __init__(self, root: Path) -> None:
         self._repositories = root / "repositories"
-        self._blobs = BlobDir(root) if blobs is None else blobs
-        self._own_blobs = blobs is None
+        self._blobs = BlobDir(root)
         self._lock = root / "lock"
-        self._uploads = FileUploads(root / "uploads", self._blobs, self.holding)
+        self._uploads = FileUploads(root / "uploads", self._add_blob)
         self._repositories.mkdir(parents=True, exist_ok=True)
 
     # --- blobs -------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ class FileStorage:
         """Whether a link is there; who asks may be about to push a manifest that needs it."""
         try:
             if link.stat().st_mtime < time.time() - _FRESH_SECONDS:
-                with self.holding():
+                with self._uncollected():
                     os.utime(link)
         except FileNotFoundError:
             return False
@@ -92,7 +94,7 @@ class FileStorage:
 
     def mount_blob(self, source: str, repository: str, digest: Digest) -> bool:
         """Let a repository hold a blob of another one; False if that does not hold it."""
-        with self.holding():
+        with self._uncollected():
             if self.blob_size(source, digest) is None:
                 return False
             self._hold_blob(repository, digest)
@@ -102,6 +104,15 @@ class FileStorage:
         """Take a blob from a repository; False if it did not hold it."""
         return _remove(self._link(repository, "_blobs", digest))
 
+    def _add_blob(self, repository: str, digest: Digest, data: Path) -> None:
+        """Give an upload's file, which is synced, its place among the blobs, durably."""
+        with self._uncollected():
+            final = self._blobs.path(digest)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            data.rename(final)
+            sync_directory(final.parent)
+            self._hold_blob(repository, digest)
+
     def _hold_blob(self, repository: str, digest: Digest) -> None:
         _write(self._link(repository, "_blobs", digest), b"")
 
@@ -109,7 +120,7 @@ class FileStorage:
 
     def begin_upload(self, repository: str) -> Upload:
         """Start a new upload."""
-        return self._uploads.begin(repository, self._hold_blob)
+        return self._uploads.begin(repository)
 
     def resume_upload(self, repository: str, upload_id: str) -> Upload | None:
         """Take hold of an upload, or None if there is no such one in the repository.
@@ -117,7 +128,7 @@ class FileStorage:
         Raises:
             UploadBusy: Another request holds it.
         """
-        return self._uploads.resume(repository, upload_id, self._hold_blob)
+        return self._uploads.resume(repository, upload_id)
 
     # --- manifests ---------------------------------------------------------------------------
 
@@ -132,12 +143,12 @@ class FileStorage:
         return StoredManifest(data, media_type, digest)
 
     def put_manifest(
-        self, repository: str, manifest: StoredManifest, *, tag: str | None, subject: Digest | None
+        self, repository: str, manifest: StoredManifest, *, subject: Digest | None
     ) -> None:
-        """Store a manifest, make it a referrer of `subject`, then let `tag` name it."""
+        """Store a manifest, and make it a referrer of `subject`."""
         digest = manifest.digest
         descriptor = Descriptor(manifest.media_type, digest, len(manifest.data))
-        with self.holding():
+        with self._uncollected():
             with self._blobs.writer(descriptor) as writer:
                 writer.write(manifest.data)
                 writer.commit()
@@ -145,8 +156,10 @@ class FileStorage:
                 note = self._referrers(repository, subject) / f"{digest.algorithm}-{digest.hex}"
                 _write(note, b"")
             _write(self._link(repository, "_manifests", digest), manifest.media_type.encode())
-        if tag is not None:
-            _write(self._tags(repository) / tag, str(digest).encode())
+
+    def put_tag(self, repository: str, tag: str, digest: Digest) -> None:
+        """Let a tag name a manifest that the repository holds."""
+        _write(self._tags(repository) / tag, str(digest).encode())
 
     def delete_manifest(self, repository: str, digest: Digest) -> bool:
         """Remove a manifest and the tags that name it; False if it was not there."""
@@ -189,24 +202,27 @@ class FileStorage:
                 yield os.path.relpath(directory, self._repositories)
             children[:] = [name for name in children if not name.startswith("_")]
 
-    def referrers(self, repository: str, subject: Digest) -> list[StoredManifest]:
+    def referrers(self, repository: str, subject: Digest) -> list[Descriptor]:
         """The manifests that have that subject, which need not be there itself; by digest."""
         found = []
         for name in sorted(_finished(self._referrers(repository, subject))):
             algorithm, _, encoded = name.partition("-")
             # The note outlives a deleted manifest, and is right again if it is pushed again.
-            manifest = self.manifest(repository, Digest(algorithm, encoded))
-            if manifest is not None:
-                found.append(manifest)
+            document = self._document(repository, Digest(algorithm, encoded))
+            if document is not None:
+                found.append(referrer(document))
         return found
 
     # --- upkeep ------------------------------------------------------------------------------
 
-    @contextmanager
-    def holding(self) -> Iterator[None]:
+    def undisturbed(self, work: Callable[[], T]) -> T:
+        """Do work that adds what needs other things, after a look whether these are there."""
+        with self._uncollected():
+            return work()
+
+    def _uncollected(self) -> AbstractContextManager[None]:
         """While this is entered, nothing is collected: what is found stays until it is used."""
-        with _locked(self._lock, fcntl.LOCK_SH):
-            yield
+        return _locked(self._lock, fcntl.LOCK_SH)
 
     def expire_uploads(self, seconds: float) -> int:
         """Forget the uploads that have lain still for so long; return how many there were."""
@@ -218,8 +234,6 @@ class FileStorage:
         for repository in self._with(*_HOLDERS):
             with _locked(self._lock, fcntl.LOCK_EX):
                 links += self._collect_links(repository, time.time() - young, untagged=untagged)
-        if not self._own_blobs:
-            return Collected(links)
         blobs, freed = 0, 0
         with _locked(self._lock, fcntl.LOCK_EX):
             held = {digest for name in self._with(*_HOLDERS) for digest in self._held(name)}

@@ -19,6 +19,7 @@ from pycontainer.registry._codes import ApiError, format_errors
 from pycontainer.registry._guard import Guard, Identity, needed
 from pycontainer.registry._measures import Measures
 from pycontainer.registry._names import check_repository
+from pycontainer.registry._storage import Needed
 from pycontainer.registry._transfer import send_file
 
 if TYPE_CHECKING:
@@ -225,6 +226,15 @@ class Handler(RequestHandler):
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that may block, off the event loop."""
         return await self.submit(call, *args, **kwargs)
+
+    async def delete_by(
+        self, delete: Callable[[str, Digest], bool], repository: str, digest: Digest
+    ) -> bool:
+        """Delete something of a repository, if nothing needs it."""
+        try:
+            return await self.run(delete, repository, digest)
+        except Needed as error:
+            raise ApiError("UNSUPPORTED", str(error), detail={"digest": str(digest)}) from error
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Begin to call something that may block."""

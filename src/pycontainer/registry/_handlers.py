@@ -136,7 +136,7 @@ class ManifestHandler(Handler):
     async def delete(self, repository: str, target: str) -> None:
         storage, name = self.service.storage, self._target(target)
         if isinstance(name, Digest):
-            found = await self.run(storage.delete_manifest, repository, name)
+            found = await self.delete_by(storage.delete_manifest, repository, name)
         else:
             found = await self.run(storage.delete_tag, repository, name)
         if not found:
@@ -179,7 +179,8 @@ class BlobHandler(Handler):
             await self._send(file, start, end)
 
     async def delete(self, repository: str, digest: str) -> None:
-        if not await self.run(self.service.storage.delete_blob, repository, read_digest(digest)):
+        delete = self.service.storage.delete_blob
+        if not await self.delete_by(delete, repository, read_digest(digest)):
             raise _no_blob(repository, digest)
         self.set_status(202)
 

@@ -69,14 +69,16 @@ def store(storage: Storage, repository: str, received: Received) -> None:
         ApiError: Something is missing, or of another size.
     """
     subject = received.document.subject
-    with storage.holding():
+    stored = received.stored
+
+    def check_and_put() -> None:
         _check_parts(storage, repository, parts_of(received.document))
-        storage.put_manifest(
-            repository,
-            received.stored,
-            tag=received.tag,
-            subject=None if subject is None else subject.digest,
-        )
+        about = None if subject is None else subject.digest
+        storage.put_manifest(repository, stored, subject=about)
+
+    storage.undisturbed(check_and_put)
+    if received.tag is not None:
+        storage.put_tag(repository, received.tag, stored.digest)
 
 
 def parts_of(document: Manifest | Index) -> tuple[Descriptor, ...]:
@@ -123,21 +125,7 @@ def referrers_index(
         subject: What they refer to.
         artifact_type: Only those of this type, if given.
     """
-    entries = [_referrer(manifest) for manifest in storage.referrers(repository, subject)]
+    entries = storage.referrers(repository, subject)
     if artifact_type is not None:
         entries = [entry for entry in entries if entry.artifact_type == artifact_type]
     return Index(manifests=tuple(entries)).encode()
-
-
-def _referrer(stored: StoredManifest) -> Descriptor:
-    document = parse_manifest(stored.data, stored.media_type)
-    artifact_type = document.artifact_type
-    if artifact_type is None and isinstance(document, Manifest):
-        artifact_type = document.config.media_type
-    return Descriptor(
-        document.media_type,
-        stored.digest,
-        len(stored.data),
-        artifact_type=artifact_type,
-        annotations=document.annotations,
-    )

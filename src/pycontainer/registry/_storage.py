@@ -5,20 +5,26 @@ The server calls a storage from worker threads; each call may block. Nothing her
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
 
-    from pycontainer.oci import Digest
+    from pycontainer.oci import Descriptor, Digest
 
-__all__ = ["Collected", "Storage", "StoredManifest", "Upload", "UploadBusy"]
+__all__ = ["Collected", "Needed", "Storage", "StoredManifest", "Upload", "UploadBusy"]
+
+T = TypeVar("T")
 
 
 class UploadBusy(Exception):
     """Another request is writing to that upload."""
+
+
+class Needed(Exception):
+    """Something else needs what was to be deleted; says what."""
 
 
 @frozen
@@ -90,7 +96,11 @@ class Storage(Protocol):
         """Let a repository hold a blob of another one; False if that does not hold it."""
 
     def delete_blob(self, repository: str, digest: Digest) -> bool:
-        """Take a blob from a repository; False if it did not hold it."""
+        """Take a blob from a repository; False if it did not hold it.
+
+        Raises:
+            Needed: It stays.
+        """
 
     def begin_upload(self, repository: str) -> Upload:
         """Start a new upload."""
@@ -106,12 +116,19 @@ class Storage(Protocol):
         """A manifest by tag or digest."""
 
     def put_manifest(
-        self, repository: str, manifest: StoredManifest, *, tag: str | None, subject: Digest | None
+        self, repository: str, manifest: StoredManifest, *, subject: Digest | None
     ) -> None:
-        """Store a manifest, make it a referrer of `subject`, then let `tag` name it."""
+        """Store a manifest, and make it a referrer of `subject`."""
+
+    def put_tag(self, repository: str, tag: str, digest: Digest) -> None:
+        """Let a tag name a manifest that the repository holds."""
 
     def delete_manifest(self, repository: str, digest: Digest) -> bool:
-        """Remove a manifest and the tags that name it; False if it was not there."""
+        """Remove a manifest and the tags that name it; False if it was not there.
+
+        Raises:
+            Needed: It stays.
+        """
 
     def delete_tag(self, repository: str, tag: str) -> bool:
         """Remove a tag; False if it was not there."""
@@ -122,13 +139,19 @@ class Storage(Protocol):
     def repositories(self) -> list[str]:
         """Names of all repositories, sorted."""
 
-    def referrers(self, repository: str, subject: Digest) -> list[StoredManifest]:
-        """The manifests that have that subject, which need not be there itself; by digest."""
+    def referrers(self, repository: str, subject: Digest) -> list[Descriptor]:
+        """The manifests that have that subject, which need not be there itself; by digest.
+
+        Each with its artifact type and annotations ("Listing Referrers").
+        """
 
     # --- upkeep ------------------------------------------------------------------------------
 
-    def holding(self) -> AbstractContextManager[None]:
-        """While this is entered, nothing is collected: what is found stays until it is used."""
+    def undisturbed(self, work: Callable[[], T]) -> T:
+        """Do work that adds what needs other things, after a look whether these are there.
+
+        No collection takes them in between; for that the work may be done more than once.
+        """
 
     def expire_uploads(self, seconds: float) -> int:
         """Forget the uploads that have lain still for so long; return how many there were."""

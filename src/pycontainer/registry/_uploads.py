@@ -18,10 +18,7 @@ from pycontainer.registry._storage import UploadBusy
 if TYPE_CHECKING:
     import hashlib
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from pycontainer.content import BlobDir
 
 __all__ = ["FileUpload", "FileUploads", "sync_directory"]
 
@@ -36,20 +33,17 @@ class FileUploads:
 
     Args:
         root: Where they are; made on demand.
-        blobs: Where they go.
-        holding: Keeps what is entered into the blobs until its repository holds it.
+        install: Gives the file of a finished one its place among the blobs, durably, by repository,
+            digest and the file's path; it is synced and verified.
     """
 
-    def __init__(
-        self, root: Path, blobs: BlobDir, holding: Callable[[], AbstractContextManager[None]]
-    ) -> None:
+    def __init__(self, root: Path, install: Callable[[str, Digest, Path], None]) -> None:
         self._root = root
-        self.holding = holding
-        self._blobs = blobs
+        self.install = install
         self._lock = threading.Lock()
         self._hashes: dict[str, tuple[int, hashlib._Hash]] = {}
 
-    def begin(self, repository: str, installed: Callable[[str, Digest], None]) -> FileUpload:
+    def begin(self, repository: str) -> FileUpload:
         """Start an upload."""
         upload_id = secrets.token_hex(16)
         directory = self._root / upload_id
@@ -57,11 +51,9 @@ class FileUploads:
         (directory / "repository").write_text(repository)
         file = (directory / "data").open("xb+", buffering=0)
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        return FileUpload(self, directory, repository, file, installed)
+        return FileUpload(self, directory, repository, file)
 
-    def resume(
-        self, repository: str, upload_id: str, installed: Callable[[str, Digest], None]
-    ) -> FileUpload | None:
+    def resume(self, repository: str, upload_id: str) -> FileUpload | None:
         """Take hold of an upload; see `Storage.resume_upload`."""
         if not _ID.fullmatch(upload_id):
             return None
@@ -80,7 +72,7 @@ class FileUploads:
         if os.fstat(file.fileno()).st_nlink == 0 or not (directory / "data").exists():
             file.close()  # it was finished between opening and locking
             return None
-        return FileUpload(self, directory, repository, file, installed)
+        return FileUpload(self, directory, repository, file)
 
     def expire(self, seconds: float) -> int:
         """Forget those that have lain still for so long, also what a killed server left of others."""
@@ -89,9 +81,7 @@ class FileUploads:
             try:
                 if directory.stat().st_mtime > oldest:
                     continue
-                upload = self.resume(
-                    (directory / "repository").read_text(), directory.name, _ignore
-                )
+                upload = self.resume((directory / "repository").read_text(), directory.name)
                 if upload is None:  # its server was killed at its beginning or its end
                     _remove(directory)
             except (FileNotFoundError, UploadBusy):
@@ -121,14 +111,6 @@ class FileUploads:
         with self._lock:
             return self._hashes.pop(upload_id, None) or (0, _HASHED_AS.hasher())
 
-    def install(self, file: BinaryIO, path: Path, digest: Digest) -> None:
-        """Give a file with that digest its place among the blobs, durably."""
-        os.fsync(file.fileno())
-        final = self._blobs.path(digest)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(final)
-        sync_directory(final.parent)
-
 
 class FileUpload:
     """An `Upload` whose file this object holds locked."""
@@ -139,14 +121,12 @@ class FileUpload:
         directory: Path,
         repository: str,
         file: BinaryIO,
-        installed: Callable[[str, Digest], None],
     ) -> None:
         self.id = directory.name
         self._uploads = uploads
         self._directory = directory
         self._repository = repository
         self._file = file
-        self._installed = installed
         self.offset = file.seek(0, os.SEEK_END)
         self._hashed, self._hash = uploads.take_hash(self.id)
         if self._hashed > self.offset:
@@ -177,9 +157,8 @@ class FileUpload:
         if found != digest:
             self.cancel()
             raise DigestMismatch(f"blob should be {digest}, its bytes are {found}")
-        with self._uploads.holding():
-            self._uploads.install(self._file, self._directory / "data", digest)
-            self._installed(self._repository, digest)
+        os.fsync(self._file.fileno())
+        self._uploads.install(self._repository, digest, self._directory / "data")
         self._discard()
 
     def cancel(self) -> None:
@@ -213,10 +192,6 @@ def _remove(directory: Path) -> None:
     (directory / "repository").unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         directory.rmdir()
-
-
-def _ignore(repository: str, digest: Digest) -> None:
-    """For uploads that are not to become blobs."""
 
 
 def sync_directory(path: Path) -> None:
