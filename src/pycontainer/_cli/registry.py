@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from pycontainer.content import Store
 from pycontainer.errors import RegistryError
-from pycontainer.registry import ServerOptions, read_htpasswd, serve
+from pycontainer.images import Registry
+from pycontainer.registry import ServerOptions, read_htpasswd
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +21,14 @@ __all__ = ["add_arguments", "registry"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    parser.add_argument("path", help="the directory that keeps what is pushed")
+    parser.add_argument("path", nargs="?", help="the directory that keeps what is pushed")
+    parser.add_argument(
+        "--store",
+        nargs="?",
+        const="",
+        metavar="PATH",
+        help="serve the images of a store instead (of the default one without PATH), and push to it",
+    )
     parser.add_argument("--address", default="127.0.0.1:5000", metavar="HOST:PORT")
     parser.add_argument("--users", metavar="FILE", help="made by `htpasswd -B`; else all may all")
     parser.add_argument(
@@ -46,21 +56,35 @@ def registry(arguments: argparse.Namespace) -> int:
         raise RegistryError(f"{arguments.address!r} is no address", remedy="HOST:PORT")
     if bool(arguments.certificate) != bool(arguments.key):
         raise RegistryError("a certificate needs its key", remedy="--certificate FILE --key FILE")
+    if (arguments.path is None) == (arguments.store is None):
+        raise RegistryError("say what is to be served: a directory, or --store")
+    with ExitStack() as stack:
+        return _serve(_place(arguments, stack), (host.strip("[]"), int(port)), arguments)
+
+
+def _place(arguments: argparse.Namespace, stack: ExitStack) -> str | Store:
+    """What is served; a store is closed with the stack."""
+    if arguments.store is None:
+        return str(arguments.path)
+    return stack.enter_context(Store.open(arguments.store or None))
+
+
+def _serve(place: str | Store, address: tuple[str, int], arguments: argparse.Namespace) -> int:
     if arguments.collect:
-        return _collect(arguments.path)
+        return _collect(place)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    address = (host.strip("[]"), int(port))
-    with serve(arguments.path, address=address, options=_options(arguments)) as server:
-        print(f"serving {arguments.path} at {server.url}", flush=True)
+    with Registry.serve(place, address=address, options=_options(arguments)) as server:
+        shown = place.path if isinstance(place, Store) else place
+        print(f"serving {shown} at {server.url}", flush=True)
         ended.wait()
         server.close(grace=arguments.grace)
     return 0
 
 
-def _collect(path: str) -> int:
-    with serve(path, options=ServerOptions(read_only=True)) as server:
+def _collect(place: str | Store) -> int:
+    with Registry.serve(place, options=ServerOptions(read_only=True)) as server:
         done = server.collect()
     print(f"{done.links} links and {done.blobs} blobs of {done.freed} bytes are gone")
     return 0

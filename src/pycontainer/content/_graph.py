@@ -57,6 +57,9 @@ SCHEMA: Final = Schema(
     """,
 )
 
+_LAST: Final = "\U0010ffff"
+"""Sorts after what names have."""
+
 _REACHED: Final = """
     WITH RECURSIVE reached (kind, key) AS (
         SELECT to_kind, to_key FROM root_target JOIN root USING (kind, name)
@@ -172,10 +175,11 @@ class Graph:
         for table in ("root_target", "root"):
             connection.execute(f"DELETE FROM {table} WHERE kind = ? AND name = ?", (kind, name))  # noqa: S608
 
-    def roots(self, connection: sqlite3.Connection, kind: str) -> list[Root]:
-        """The roots of a kind whose paths exist, by name."""
+    def roots(self, connection: sqlite3.Connection, kind: str, prefix: str = "") -> list[Root]:
+        """The roots of a kind whose paths exist and whose names begin so, by name."""
         rows = connection.execute(
-            "SELECT name, path FROM root WHERE kind = ? ORDER BY name", (kind,)
+            "SELECT name, path FROM root WHERE kind = ? AND name >= ? AND name < ? ORDER BY name",
+            (kind, prefix, prefix + _LAST),
         ).fetchall()
         roots = []
         for name, path in rows:
@@ -187,6 +191,25 @@ class Graph:
             if root.path is None or root.path.exists():
                 roots.append(root)
         return roots
+
+    def is_reached(
+        self, connection: sqlite3.Connection, roots: Iterable[tuple[str, str]], node: Node
+    ) -> bool:
+        """Whether one of these roots, each given by kind and beginning of its name, keeps a node."""
+        row = connection.execute(
+            """
+            WITH RECURSIVE reached (kind, key) AS (
+                SELECT to_kind, to_key FROM json_each(?) AS wanted JOIN root_target
+                    ON root_target.kind = wanted.value ->> 0
+                    AND name >= wanted.value ->> 1 AND name < (wanted.value ->> 1) || ?
+                UNION
+                SELECT to_kind, to_key FROM edge JOIN reached USING (kind, key)
+            )
+            SELECT 1 FROM reached WHERE kind = ? AND key = ?
+            """,
+            (json.dumps([*roots]), _LAST, *node),
+        ).fetchone()
+        return row is not None
 
     def roots_of(self, connection: sqlite3.Connection, node: Node) -> tuple[Node, ...]:
         """Kind and name of the roots that keep a node directly, and whose paths exist."""

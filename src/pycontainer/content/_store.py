@@ -324,10 +324,15 @@ class Store:
         with self.db.transaction() as connection:
             self._graph.drop_root(connection, kind, name)
 
-    def roots(self, kind: str) -> list[Root]:
-        """The live roots of a kind, by name."""
+    def roots(self, kind: str, prefix: str = "") -> list[Root]:
+        """The live roots of a kind whose names begin so, by name."""
         with self.db.transaction(write=False) as connection:
-            return self._graph.roots(connection, kind)
+            return self._graph.roots(connection, kind, prefix)
+
+    def is_reached(self, roots: Iterable[tuple[str, str]], node: Node) -> bool:
+        """Whether one of these roots, each given by kind and beginning of its name, keeps a thing."""
+        with self.db.transaction(write=False) as connection:
+            return self._graph.is_reached(connection, roots, node)
 
     def roots_of(self, node: Node) -> tuple[Node, ...]:
         """The live roots (kind and name) that keep a thing directly."""

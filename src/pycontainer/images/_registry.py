@@ -11,6 +11,7 @@ from pycontainer.errors import ManifestNotFound
 from pycontainer.images import _copy, _sign, _transfer
 from pycontainer.images._image import Image
 from pycontainer.images._progress import Progress, one_at_a_time
+from pycontainer.images._served import StoreStorage
 from pycontainer.oci import Descriptor, Digest, Platform, Reference
 from pycontainer.registry import (
     ANONYMOUS,
@@ -305,15 +306,18 @@ class Registry:
 
     @staticmethod
     def serve(
-        path: str | os.PathLike[str],
+        place: str | os.PathLike[str] | Store,
         *,
         address: tuple[str, int] = ("127.0.0.1", 0),
         options: ServerOptions | None = None,
     ) -> RegistryServer:
-        """Serve a registry of one's own, which keeps what it is sent in a directory.
+        """Serve a registry of one's own, from a directory or a store.
+
+        A store's images are served under the names that people write, ``app:1`` or
+        ``ghcr.io/team/app:1``, without a copy of them; what is pushed becomes images of the store.
 
         Args:
-            path: The directory; made if it is not there.
+            place: The directory, made if it is not there; or the store, which must stay open.
             address: Host and port; port 0 for a free one.
             options: Users, TLS, limits and the like; None for an open registry.
 
@@ -322,7 +326,8 @@ class Registry:
                 certificate not be read.
             UnsupportedFeature: The extra ``server`` is not installed.
         """
-        return serve(path, address=address, options=options)
+        storage = StoreStorage(place) if isinstance(place, Store) else place
+        return serve(storage, address=address, options=options)
 
     def close(self) -> None:
         """Close the connections. The registry may be closed twice, and used again."""

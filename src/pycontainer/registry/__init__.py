@@ -7,11 +7,14 @@ from pycontainer.registry._credentials import ANONYMOUS, Credentials
 from pycontainer.registry._deadline import Deadline, current_deadline, within
 from pycontainer.registry._docker_config import DockerConfig
 from pycontainer.registry._download import Download
+from pycontainer.registry._manifests import parts_of
 from pycontainer.registry._mirrors import Mirrored
+from pycontainer.registry._referrers import referrer
 from pycontainer.registry._server import RegistryServer, serve
 from pycontainer.registry._server_options import Action, ServerOptions, read_htpasswd
-from pycontainer.registry._storage import Collected
+from pycontainer.registry._storage import Collected, Needed, Storage, StoredManifest, Upload
 from pycontainer.registry._tls import Tls
+from pycontainer.registry._uploads import FileUploads
 
 __all__ = [
     "ALL_MANIFESTS",
@@ -24,12 +27,19 @@ __all__ = [
     "DockerConfig",
     "Download",
     "FetchedManifest",
+    "FileUploads",
     "Mirrored",
+    "Needed",
     "RegistryServer",
     "ServerOptions",
+    "Storage",
+    "StoredManifest",
     "Tls",
+    "Upload",
     "current_deadline",
+    "parts_of",
     "read_htpasswd",
+    "referrer",
     "serve",
     "within",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import warnings
@@ -14,7 +15,6 @@ from pycontainer.registry._files import FileStorage
 from pycontainer.registry._server_options import ServerOptions
 
 if TYPE_CHECKING:
-    import os
     import ssl
     from collections.abc import Callable
     from types import ModuleType, TracebackType
@@ -28,15 +28,16 @@ _DEFER_SECONDS: Final = 5
 
 
 def serve(
-    path: str | os.PathLike[str],
+    place: str | os.PathLike[str] | Storage,
     *,
     address: tuple[str, int] = ("127.0.0.1", 0),
     options: ServerOptions | None = None,
 ) -> RegistryServer:
-    """Serve a directory as a registry until the result is closed.
+    """Serve a registry until the result is closed.
 
     Args:
-        path: Where blobs, manifests and tags are kept; made if it is not there.
+        place: Where blobs, manifests and tags are kept: a directory, made if it is not there, or
+            a storage.
         address: Where to listen; port 0 takes a free one.
         options: Users, TLS, limits and the like; see `ServerOptions`.
 
@@ -45,11 +46,8 @@ def serve(
             certificate not be read.
         UnsupportedFeature: Tornado is not installed (the extra ``server``).
     """
-    try:
-        storage = FileStorage(Path(path))
-    except OSError as error:
-        raise RegistryError(f"cannot serve a registry from {path}: {error.strerror}") from error
     options = options or ServerOptions()
+    storage = _storage(place)
     tls = _tls(options)
     sock = _listen(address)
     try:
@@ -57,6 +55,15 @@ def serve(
     except BaseException:
         sock.close()
         raise
+
+
+def _storage(place: str | os.PathLike[str] | Storage) -> Storage:
+    if not isinstance(place, str | os.PathLike):
+        return place
+    try:
+        return FileStorage(Path(place))
+    except OSError as error:
+        raise RegistryError(f"cannot serve a registry from {place}: {error.strerror}") from error
 
 
 def _tls(options: ServerOptions) -> ssl.SSLContext | None:
