@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from pycontainer.content import Event, Store
     from pycontainer.errors import Error
-    from pycontainer.images import Image, PublicKey, Registry, SigningKey
+    from pycontainer.images import Image, ImageIndex, PublicKey, Registry, SigningKey
     from pycontainer.network import Membership, Network
     from pycontainer.oci import Digest, Platform, Reference
     from pycontainer.registry import Credentials, ServerOptions, Tls
@@ -52,6 +52,7 @@ __all__ = [
     "HealthCheck",
     "IdRange",
     "Image",
+    "ImageIndex",
     "Limits",
     "LogLine",
     "LogOptions",
@@ -94,6 +95,7 @@ _HOMES = {
     "Event": "content",
     "HealthCheck": "containers",
     "Image": "images",
+    "ImageIndex": "images",
     "Limits": "containers",
     "LogLine": "containers",
     "LogOptions": "containers",

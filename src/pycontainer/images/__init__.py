@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pycontainer.images._image import Image, create
+from pycontainer.images._compose import create
+from pycontainer.images._image import Image
 from pycontainer.images._index import ImageIndex, create_index
 from pycontainer.images._progress import (
     Event,

@@ -20,7 +20,7 @@ from pycontainer.layers import Entry, Kind
 from pycontainer.oci import ImageConfig, Index, Manifest, Platform, Reference, media_types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -151,19 +151,19 @@ def save(
 def save_index(
     store: Store,
     index: Index,
-    manifests: Iterable[Manifest],
+    below: Sequence[Manifest | Index],
     reference: Reference | None,
     path: Path,
     form: Literal["oci-archive", "oci-layout"],
 ) -> None:
-    """Write all images of an index to a file or directory; the same give the same bytes.
+    """Write an index with all that is below it to a file or directory; the same give the same bytes.
 
     Raises: as `save`.
     """
     entry = _layout.named(index.descriptor(), reference)
-    blobs = sorted(
-        [index.descriptor(), *_layout.blobs_of(*manifests)], key=lambda each: each.digest
-    )
+    indexes = [each.descriptor() for each in (index, *below) if isinstance(each, Index)]
+    manifests = [each for each in below if isinstance(each, Manifest)]
+    blobs = sorted([*indexes, *_layout.blobs_of(*manifests)], key=lambda each: each.digest)
     try:
         with store.lease():
             _save_layout(store, entry, blobs, path, form)

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
 from attrs import field, frozen
 
 from pycontainer.content import Store
-from pycontainer.errors import (
-    ImageError,
-    ImageInUse,
-    ImageNotFound,
-    InvalidReference,
-    PlatformNotFound,
-)
+from pycontainer.errors import ImageError, ImageNotFound, PlatformNotFound
 from pycontainer.images import _create, _files, _names, _transfer
+from pycontainer.images._convert import converted
+from pycontainer.images._deletion import take_names
 from pycontainer.images._files import Format
+from pycontainer.images._find import find_in_index, find_row, references
+from pycontainer.images._platforms import ALL, one_platform, parse_platform
 from pycontainer.images._progress import Progress, one_at_a_time
+from pycontainer.images._reach import Reach
+from pycontainer.images._trust import Trust
 from pycontainer.oci import Descriptor, Digest, ImageConfig, Manifest, Platform, Reference
-from pycontainer.registry import Client, Credentials, Mirrored
 from pycontainer.snapshots import Driver, Snapshot, ensure_directory, ensure_layer, prepare
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from pycontainer.images._convert import Schema
+    from pycontainer.images._sign import PublicKey
+    from pycontainer.images._trust import Policy
     from pycontainer.oci import ContainerConfig, History
+    from pycontainer.registry import Credentials, Mirrored, Tls
 
-__all__ = ["Image", "create"]
-
-_DIGITS: Final = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})")
+__all__ = ["Image", "record"]
 
 
 @frozen(repr=False)
@@ -111,16 +111,8 @@ class Image:
             InvalidReference: `name` cannot name an image.
         """
         store = store or Store.default()
-        row = _row_by_name(store, name)
-        if row is not None:
-            return cls._read(store, row.manifest, row.reference)
-        row = _row_by_digits(store, str(name))
-        if row is not None:
-            return cls._read(store, row.manifest, None)
-        raise ImageNotFound(
-            f"no image {name} in {store.path}",
-            remedy="Image.pull, Image.load or a build brings it there",
-        )
+        row, reference = find_row(store, name)
+        return cls._read(store, row.manifest, reference)
 
     @classmethod
     def list(cls, *, store: Store | None = None) -> tuple[Self, ...]:
@@ -144,14 +136,17 @@ class Image:
         name: str | Reference,
         *,
         platform: str | Platform | None = None,
-        policy: Literal["always", "missing", "never"] = "always",
+        policy: Policy = "always",
         store: Store | None = None,
         progress: Progress | None = None,
         insecure: bool | None = None,
         timeout: float = 30.0,
         within: float | None = None,
         credentials: Credentials | None = None,
+        tls: Tls | None = None,
         mirrors: Sequence[str] = (),
+        signed_by: PublicKey | None = None,
+        accept: Callable[[Reference, Digest], None] | None = None,
     ) -> Self:
         """Bring an image from its registry, its layers in parallel, and unpack them.
 
@@ -162,7 +157,9 @@ class Image:
 
         Args:
             name: Its reference.
-            platform: Which of several, such as ``linux/arm64``; None for this machine's.
+            platform: Which of several, such as ``linux/arm64``; None for this machine's. ``all`` brings
+                all of them, as `ImageIndex.pull` does, and returns the one that has the name then;
+                `ImageIndex.get` finds the index.
             policy: Whether to ask the registry: always, only if the image is missing in the store, or
                 never, which finds it or fails.
             store: Where to; left out, the default store.
@@ -171,42 +168,71 @@ class Image:
             timeout: Seconds for a connection to come up, and for each wait for bytes.
             within: Seconds for the whole; None for as many as it takes.
             credentials: Who asks; None for whom Docker's configuration names.
+            tls: How to speak TLS; None for what this machine has configured (``certs.d``).
             mirrors: Hosts that are asked before the registry, in this order; one that cannot help is
                 passed over.
+            signed_by: Refuse it unless the registry has a signature by this key.
+            accept: Called with its name and the digest that this stands for, before anything else is
+                fetched; raises to refuse it.
 
         Raises:
             ImageNotFound: It is not there, and the policy is ``never``.
+            SignatureError: It has no such signature.
             RegistryError: The registry has no such image, cannot be reached or refuses.
             PlatformNotFound: There is none for that platform.
             ContentError: What it sends is not what it announced.
             LayerError: A layer is unsound.
         """
-        store = store or Store.default()
-        reference = Reference.parse(name) if isinstance(name, str) else name
-        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
-        if policy != "always":
-            present = cls._present(reference, wanted, store, must=policy == "never")
-            if present is not None:
-                return present
-        registry = Client(
-            reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
+        reference = references(name)[0]
+        reach = Reach(
+            insecure=insecure, timeout=timeout, credentials=credentials, tls=tls, mirrors=mirrors
         )
-        asked = [Client(mirror, insecure=insecure, timeout=timeout) for mirror in mirrors]
-        with Mirrored(asked, registry) as source:
-            _transfer.pull(
+        with reach.client(reference.registry) as registry, reach.source(registry) as source:
+            return cls._pull(
                 source,
                 reference,
-                store,
-                platform=wanted,
-                progress=one_at_a_time(progress),
-                seconds=within,
+                store or Store.default(),
+                platform=platform,
+                policy=policy,
+                progress=progress,
+                within=within,
+                trust=Trust(signed_by=signed_by, accept=accept),
             )
+
+    @classmethod
+    def _pull(
+        cls,
+        source: Mirrored,
+        reference: Reference,
+        store: Store,
+        *,
+        platform: str | Platform | None,
+        policy: Policy,
+        progress: Progress | None,
+        within: float | None,
+        trust: Trust,
+    ) -> Self:
+        trust.refuse_without_asking(policy)
+        if policy != "always":
+            present = cls._present(reference, platform, store, must=policy == "never")
+            if present is not None:
+                return present
+        _transfer.pull(
+            source,
+            reference,
+            store,
+            platform=one_platform(platform),
+            whole=platform == ALL,
+            progress=one_at_a_time(progress),
+            seconds=within,
+            accept=lambda digest: trust.check(source.registry, reference, digest),
+        )
         store.record("image", "pull", str(reference), {"name": str(reference)})
         return cls.get(reference, store=store)
 
     @classmethod
     def _present(
-        cls, reference: Reference, wanted: Platform | None, store: Store, *, must: bool
+        cls, reference: Reference, platform: str | Platform | None, store: Store, *, must: bool
     ) -> Self | None:
         try:
             image = cls.get(reference, store=store)
@@ -214,10 +240,20 @@ class Image:
             if must:
                 raise
             return None
-        if wanted is None or image.platform.matches(wanted):
-            return image
+        if platform == ALL:
+            if _names.find_index(store, str(reference)) is not None:
+                return image
+            found = "the image alone"
+        else:
+            wanted = parse_platform(platform)
+            if wanted is None or image.platform.matches(wanted):
+                return image
+            inner = find_in_index(store, reference, wanted)
+            if inner is not None:
+                return cls._read(store, inner, None)
+            found = f"the image for {image.platform}"
         if must:
-            raise PlatformNotFound(f"{reference} is there for {image.platform}, not for {wanted}")
+            raise PlatformNotFound(f"{reference} is there as {found}, not for {platform}")
         return None
 
     @classmethod
@@ -249,11 +285,11 @@ class Image:
             LayerError: The tar is damaged, or a layer unsound.
         """
         store = store or Store.default()
-        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        wanted = parse_platform(platform)
         loaded = _files.load(store, Path(path), platform=wanted, progress=one_at_a_time(progress))
         images = tuple(cls._made(store, manifest, names) for manifest, names in loaded)
         for image in images:
-            _record(image, "load")
+            record(image, "load")
         return images
 
     def save(self, path: str | os.PathLike[str], *, format: Format = "oci-archive") -> None:  # noqa: A002
@@ -296,16 +332,16 @@ class Image:
             LayerError: The tar is damaged, or an entry leads out of the root.
         """
         store = store or Store.default()
-        names = _references(tag)
+        names = references(tag)
         manifest = _create.import_rootfs(
             store,
             Path(path),
             config=config,
-            platform=Platform.parse(platform) if isinstance(platform, str) else platform,
+            platform=parse_platform(platform),
             names=names,
         )
         image = cls._made(store, manifest, names)
-        _record(image, "import")
+        record(image, "import")
         return image
 
     @classmethod
@@ -335,7 +371,7 @@ class Image:
             ImageError: There is no interpreter to copy, or something it needs is missing.
         """
         store = store or Store.default()
-        names = _references(tag)
+        names = references(tag)
         manifest = _create.from_interpreter(store, packages, programs, names)
         return cls._made(store, manifest, names)
 
@@ -351,10 +387,10 @@ class Image:
         Returns:
             The image under that name.
         """
-        names = _references(name)
+        names = references(name)
         _names.assign(self.store, self.descriptor, self.id, names)
         image = self._made(self.store, self.manifest, names)
-        _record(image, "tag")
+        record(image, "tag")
         return image
 
     def push(
@@ -366,6 +402,8 @@ class Image:
         timeout: float = 30.0,
         within: float | None = None,
         credentials: Credentials | None = None,
+        tls: Tls | None = None,
+        schema: Schema | None = None,
     ) -> Reference:
         """Send the image to a registry: what that lacks of the layers in parallel, then the manifest.
 
@@ -376,25 +414,27 @@ class Image:
             timeout: Seconds for a connection to come up, and for each wait for an answer.
             within: Seconds for the whole; None for as many as it takes.
             credentials: Who asks; None for whom Docker's configuration names.
+            tls: How to speak TLS; None for what this machine has configured (``certs.d``).
+            schema: ``docker`` sends the manifest in the words of Docker's schema 2, for old registries
+                and clients, ``oci`` in OCI's; config and layers stay what they are. None for as it is.
 
         Returns:
             The name with the digest that it has there.
 
         Raises:
-            ImageError: There is no name to push it by.
+            ImageError: There is no name to push it by, or `schema` cannot say what it is.
             RegistryError: The registry cannot be reached or refuses.
         """
-        reference = _references(name)[0] if name is not None else self.reference
+        reference = references(name)[0] if name is not None else self.reference
         if reference is None:
             raise ImageError(
                 f"image {self.digest} has no name to push it by", remedy='push("host/name:tag")'
             )
-        with Client(
-            reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
-        ) as client:
+        reach = Reach(insecure=insecure, timeout=timeout, credentials=credentials, tls=tls)
+        with reach.client(reference.registry) as client:
             digest = _transfer.push(
                 client,
-                self.manifest,
+                converted(self.manifest, schema),
                 reference,
                 self.store,
                 progress=one_at_a_time(progress),
@@ -406,7 +446,8 @@ class Image:
     def delete(self, *, force: bool = False) -> None:
         """Take the name away, or all names of an image that was found by its digest.
 
-        What nothing needs any more is removed by the next `Store.collect`.
+        An index of that name goes with it. What nothing needs any more is removed by the next
+        `Store.collect`.
 
         Args:
             force: Even if there are several names to take, or a container still runs on the image;
@@ -415,32 +456,8 @@ class Image:
         Raises:
             ImageInUse: The image has several names, or a container needs it.
         """
-        names = [row.name for row in _names.names_of(self.store, self.digest)]
-        going = names
-        if self.reference is not None:  # a name that has moved on meanwhile stays where it is
-            going = [name for name in names if name == str(self.reference)]
-        if not force:
-            self._refuse_deletion(going, last=len(going) == len(names))
-        _names.release(self.store, going)
-        for name in going:
-            self.store.record("image", "untag", str(self.id), {"name": name})
-        if going and len(going) == len(names):
-            _record(self, "delete")
-
-    def _refuse_deletion(self, going: Sequence[str], *, last: bool) -> None:
-        if len(going) > 1:
-            raise ImageInUse(
-                f"image {self.id.short} has several names: {', '.join(going)}",
-                remedy="delete it by each name, or with force=True",
-            )
-        roots = self.store.roots_of(("blob", str(self.digest)))
-        users = [name for kind, name in roots if kind == "container"]
-        if going and last and users:
-            raise ImageInUse(
-                f"image {self.reference or self.id.short} is used by "
-                f"{len(users)} container(s): {', '.join(users[:5])}",
-                remedy="delete the containers first, or use force=True",
-            )
+        if take_names(self.store, self.digest, self.id, self.reference, force=force):
+            record(self, "delete")
 
     # --- running -----------------------------------------------------------------------------
 
@@ -476,67 +493,7 @@ class Image:
         )
 
 
-def create(
-    store: Store,
-    layers: Sequence[tuple[Descriptor, Digest]],
-    config: ImageConfig,
-    *,
-    tag: str | Reference | None = None,
-    keep: bool = True,
-) -> Image:
-    """Make an image of stored layers.
-
-    Args:
-        store: Where the layers are.
-        layers: Descriptor and diff_id of each, the bottom first.
-        config: All but the diff_ids is taken from it.
-        tag: Its name; without one it is kept unnamed.
-        keep: Whether to keep it unnamed; else only the current lease does.
-
-    Raises:
-        BlobNotFound: A layer's blob is not in the store.
-    """
-    names = _references(tag)
-    manifest = _create.assemble(store, layers, config, names if names or keep else None)
-    image = Image._made(store, manifest, names)  # noqa: SLF001  (the other half of this module)
-    if names:
-        _record(image, "tag")
-    return image
-
-
-def _record(image: Image, action: str) -> None:
+def record(image: Image, action: str) -> None:
     """Add an event of an image to its store's."""
     name = str(image.reference or image.id)
     image.store.record("image", action, str(image.id), {"name": name})
-
-
-def _references(name: str | Reference | None) -> list[Reference]:
-    if name is None:
-        return []
-    return [Reference.parse(name) if isinstance(name, str) else name]
-
-
-def _row_by_name(store: Store, name: str | Reference | Digest) -> _names.Row | None:
-    if isinstance(name, Digest) or str(name).startswith("sha256:"):
-        return None
-    try:
-        reference = Reference.parse(name) if isinstance(name, str) else name
-    except InvalidReference:
-        if _DIGITS.fullmatch(str(name)):
-            return None
-        raise
-    return _names.find(store, reference)
-
-
-def _row_by_digits(store: Store, text: str) -> _names.Row | None:
-    matched = _DIGITS.fullmatch(text)
-    if matched is None:
-        return None
-    rows = _names.listed(store, f"sha256:{matched[1]}")
-    images = {row.manifest.digest for row in rows}
-    if len(images) > 1:
-        raise ImageNotFound(
-            f"{text} is the beginning of {len(images)} images in {store.path}",
-            remedy="give more digits",
-        )
-    return rows[0] if rows else None

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from attrs import evolve, field, frozen
 
 from pycontainer.content import Store
-from pycontainer.errors import ImageError, ImageNotFound
+from pycontainer.errors import ImageError, ImageNotFound, PlatformNotFound
 from pycontainer.images import _files, _names, _transfer
+from pycontainer.images._find import read_index, references
 from pycontainer.images._image import Image
+from pycontainer.images._platforms import ALL, parse_platform
 from pycontainer.images._progress import Progress, one_at_a_time
-from pycontainer.oci import Descriptor, Digest, Index, Manifest, Platform, Reference, media_types
-from pycontainer.registry import Client
+from pycontainer.images._reach import Reach
+from pycontainer.oci import Descriptor, Digest, Index, Manifest, Platform, Reference
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from pycontainer.registry import Credentials
+    from pycontainer.images._sign import PublicKey
+    from pycontainer.registry import Credentials, Tls
 
 __all__ = ["ImageIndex", "create_index"]
 
-_ROOT: Final = "index"
 _NO_PLATFORM: Final = "unknown"
 
 
@@ -81,7 +83,7 @@ class ImageIndex:
             PlatformNotFound: There is none.
             ContentError: It is not in the store any more.
         """
-        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        wanted = parse_platform(platform)
         chosen = self.index.select(wanted or Platform.current())
         return Image._read(self.store, evolve(chosen, platform=None, annotations={}), None)  # noqa: SLF001
 
@@ -101,34 +103,84 @@ class ImageIndex:
 
     @classmethod
     def get(cls, name: str | Reference, *, store: Store | None = None) -> Self:
-        """Find an index by the name it was built with.
+        """Find an index by the name it was built or pulled with.
 
         Raises:
             ImageNotFound: There is none of that name.
             InvalidReference: It cannot be a name.
         """
         store = store or Store.default()
-        reference = Reference.parse(name) if isinstance(name, str) else name
-        for root in store.roots(_ROOT):
-            if root.name == str(reference):
-                return cls._read(store, root.targets[0][1], reference)
-        raise ImageNotFound(f"no index {reference.familiar} in {store.path}")
+        reference = references(name)[0]
+        digest = _names.find_index(store, str(reference))
+        if digest is None:
+            raise ImageNotFound(
+                f"no index {reference.familiar} in {store.path}",
+                remedy="ImageIndex.pull or Builder.build_index brings it there",
+            )
+        return cls._read(store, digest, reference)
 
     @classmethod
     def list(cls, *, store: Store | None = None) -> tuple[Self, ...]:
         """All indexes of a store that have names, in their order."""
         store = store or Store.default()
         return tuple(
-            cls._read(store, root.targets[0][1], Reference.parse(root.name))
-            for root in store.roots(_ROOT)
+            cls._read(store, Digest.parse(root.targets[0][1]), Reference.parse(root.name))
+            for root in store.roots(_names.INDEX)
             if not root.name.startswith("sha256:")
         )
 
     @classmethod
-    def _read(cls, store: Store, digest: str, reference: Reference | None) -> Self:
-        found = Digest.parse(digest)
-        descriptor = Descriptor(media_types.OCI_INDEX, found, store.blobs.size(found))
-        return cls(store, Index.parse(store.blobs.read_bytes(descriptor)), reference)
+    def _read(cls, store: Store, digest: Digest, reference: Reference | None) -> Self:
+        return cls(store, read_index(store, digest), reference)
+
+    # --- bringing ----------------------------------------------------------------------------
+
+    @classmethod
+    def pull(
+        cls,
+        name: str | Reference,
+        *,
+        store: Store | None = None,
+        progress: Progress | None = None,
+        insecure: bool | None = None,
+        timeout: float = 30.0,
+        within: float | None = None,
+        credentials: Credentials | None = None,
+        tls: Tls | None = None,
+        mirrors: Sequence[str] = (),
+        signed_by: PublicKey | None = None,
+        accept: Callable[[Reference, Digest], None] | None = None,
+    ) -> Self:
+        """Bring an index with all its images, and what else it refers to, from a registry.
+
+        The image for this machine is unpacked; those for others are kept as they come, until a build
+        needs them. Arguments and errors are as for `Image.pull`.
+
+        Raises:
+            ImageError: The name stands for a single image, or the index has no image.
+        """
+        image = Image.pull(
+            name,
+            platform=ALL,
+            store=store,
+            progress=progress,
+            insecure=insecure,
+            timeout=timeout,
+            within=within,
+            credentials=credentials,
+            tls=tls,
+            mirrors=mirrors,
+            signed_by=signed_by,
+            accept=accept,
+        )
+        reference = references(name)[0]
+        digest = _names.find_index(image.store, str(reference))
+        if digest is None:
+            raise ImageError(
+                f"{reference} is one image, for {image.platform}, and no index",
+                remedy="Image.pull brings it",
+            )
+        return cls._read(image.store, digest, reference)
 
     # --- sending, saving, removing -----------------------------------------------------------
 
@@ -138,40 +190,32 @@ class ImageIndex:
         *,
         progress: Progress | None = None,
         insecure: bool | None = None,
-        credentials: Credentials | None = None,
         timeout: float = 30.0,
+        within: float | None = None,
+        credentials: Credentials | None = None,
+        tls: Tls | None = None,
     ) -> Reference:
         """Send all images to a registry, then the index; arguments and errors as for `Image.push`.
 
         Returns:
-            The name with the index's digest.
+            The name with the index's digest, which is the same there.
         """
-        given = Reference.parse(name) if isinstance(name, str) else name
-        reference = given or self.reference
+        reference = references(name)[0] if name is not None else self.reference
         if reference is None:
             raise ImageError(
                 f"index {self.digest} has no name to push it by", remedy='push("host/name:tag")'
             )
-        with (
-            Client(
-                reference.registry, insecure=insecure, timeout=timeout, credentials=credentials
-            ) as client,
-            self.store.lease(),
-        ):
-            for entry in self.index.manifests:
-                _transfer.push(
-                    client,
-                    self._manifest(entry),
-                    reference.with_digest(entry.digest),
-                    self.store,
-                    progress=one_at_a_time(progress),
-                )
-            digest = client.put_manifest(
-                reference.repository,
-                reference.target,
-                self.index.encode(),
-                self.index.media_type,
+        reach = Reach(insecure=insecure, timeout=timeout, credentials=credentials, tls=tls)
+        with reach.client(reference.registry) as client:
+            digest = _transfer.push_index(
+                client,
+                self.index,
+                reference,
+                self.store,
+                progress=one_at_a_time(progress),
+                seconds=within,
             )
+        self.store.record("image", "push", str(reference), {"name": str(reference)})
         return reference.with_digest(digest)
 
     def save(
@@ -181,14 +225,48 @@ class ImageIndex:
         format: Literal["oci-archive", "oci-layout"] = "oci-archive",  # noqa: A002
     ) -> None:
         """Write all images to a file or directory; errors as for `Image.save`."""
-        manifests = [self._manifest(entry) for entry in self.index.manifests]
-        _files.save_index(self.store, self.index, manifests, self.reference, Path(path), format)
+        below = [document for _, document in _transfer.documents_below(self.index, self.store)]
+        _files.save_index(self.store, self.index, below, self.reference, Path(path), format)
 
-    def delete(self) -> None:
-        """Take the name away, of the index and of the image that has it with it."""
-        self.store.drop_root(_ROOT, str(self.reference or self.digest))
-        if self.reference is not None:
-            _names.release(self.store, [str(self.reference)])
+    def tag(self, name: str | Reference) -> Self:
+        """Give the index a name, and with it this machine's image, if there is one, else the first.
+
+        Returns:
+            The index under that name.
+
+        Raises:
+            ImageError: It has no image.
+        """
+        reference = references(name)[0]
+        try:
+            image = self.image()
+        except PlatformNotFound:
+            if not self._images:
+                raise ImageError(f"index {self.digest} has no image") from None
+            image = self.image(self._images[0].platform)
+        with self.store.db.transaction():
+            image.tag(reference)
+            _names.assign_index(self.store, self.digest, reference)
+        return evolve(self, reference=reference)
+
+    def delete(self, *, force: bool = False) -> None:
+        """Take the name away, of the index and of the image that has it with it.
+
+        What nothing needs any more is removed by the next `Store.collect`. A name that stands for
+        something else by now stays.
+
+        Args:
+            force: Even if a container still runs on that image.
+
+        Raises:
+            ImageInUse: A container needs the image, and nothing else would keep it.
+        """
+        if _names.find_index(self.store, str(self.reference or self.digest)) != self.digest:
+            return
+        row = None if self.reference is None else _names.find(self.store, self.reference)
+        if row is not None:
+            Image._read(self.store, row.manifest, self.reference).delete(force=force)  # noqa: SLF001
+        _names.release_index(self.store, self.digest, self.reference)
 
 
 def create_index(
@@ -215,7 +293,8 @@ def create_index(
         with store.blobs.writer() as blob:
             blob.write(index.encode())
             digest = blob.commit()
-        node = ("blob", str(digest))
-        store.link(node, [("blob", str(entry.digest)) for entry in manifests])
-        store.add_root(_ROOT, str(reference or digest), [node])
+        needs = [("blob", str(entry.digest)) for entry in manifests]
+        with store.db.transaction():
+            store.link(("blob", str(digest)), needs)
+            _names.assign_index(store, digest, reference)
     return ImageIndex(store, index, reference)

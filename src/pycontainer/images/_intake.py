@@ -39,7 +39,17 @@ if TYPE_CHECKING:
     from pycontainer.layers import LayerEvent, StageCost
     from pycontainer.oci import Descriptor, Digest, Platform, Reference
 
-__all__ = ["BlobSource", "link_image", "take_in"]
+__all__ = [
+    "BlobSource",
+    "link_image",
+    "link_layers",
+    "link_manifest",
+    "read_config",
+    "take_blob",
+    "take_in",
+    "take_layer",
+    "write_document",
+]
 
 _log = logging.getLogger("pycontainer.images")
 _LARGEST_CONFIG: Final = 16 << 20
@@ -59,6 +69,7 @@ def take_in(
     source: BlobSource,
     *,
     names: Sequence[Reference] = (),
+    index: Digest | None = None,
     platform: Platform | None = None,
     progress: Progress,
 ) -> ImageConfig:
@@ -69,6 +80,7 @@ def take_in(
         manifest: The image's manifest.
         source: Where its blobs come from; what the store has already is not read.
         names: What it will be called; without any it is kept unnamed.
+        index: The index that the names stand for where it comes from, if they stand for one.
         platform: What it must be for, if that matters.
         progress: Told what happens, from several threads.
 
@@ -79,7 +91,7 @@ def take_in(
         LayerError: A layer is unsound.
     """
     with store.lease():
-        config = _read_config(manifest, source)
+        config = read_config(manifest, source)
         if platform is not None and not config.platform.matches(platform):
             raise PlatformNotFound(f"the image is for {config.platform}, wanted was {platform}")
         reference = names[0] if names else None
@@ -88,27 +100,41 @@ def take_in(
         with store.sync_together():
             for_each(
                 pairs,
-                lambda pair: _take_layer(store, source, *pair, progress),
+                lambda pair: take_layer(store, source, *pair, progress),
                 give_up=current_deadline().give_up,
             )
-            _write(store, manifest.config, config.encode())
-            _write(store, manifest.descriptor(), manifest.encode())
+            write_document(store, manifest.config, config.encode())
+            write_document(store, manifest.descriptor(), manifest.encode())
         link_image(store, manifest, config)
-        _names.assign(store, manifest.descriptor(), manifest.config.digest, names)
+        _names.assign(store, manifest.descriptor(), manifest.config.digest, names, index=index)
         progress(TransferDone(reference, manifest.digest))
     return config
 
 
 def link_image(store: Store, manifest: Manifest, config: ImageConfig) -> None:
     """Say what an image's blobs need: the manifest the others, the config the unpacked layers."""
+    link_manifest(store, manifest.digest, manifest)
+    link_layers(store, manifest, config)
+
+
+def link_manifest(store: Store, digest: Digest, manifest: Manifest) -> None:
+    """Say which blobs a manifest, stored under that digest, needs."""
     blobs: list[Node] = [("blob", str(manifest.config.digest))]
     blobs += [("blob", str(layer.digest)) for layer in manifest.layers]
-    store.link(("blob", str(manifest.digest)), blobs)
+    store.link(("blob", str(digest)), blobs)
+
+
+def link_layers(store: Store, manifest: Manifest, config: ImageConfig) -> None:
+    """Say which layers, once they are unpacked, the config of an image needs."""
     layers = [("layer", str(diff_id)) for diff_id in config.diff_ids]
     store.link(("blob", str(manifest.config.digest)), layers)
 
 
-def _read_config(manifest: Manifest, source: BlobSource) -> ImageConfig:
+def read_config(manifest: Manifest, source: BlobSource) -> ImageConfig:
+    """The config of an image that could run: all its layers are tars.
+
+    Raises: as `take_in`.
+    """
     descriptor = manifest.config
     if descriptor.size > _LARGEST_CONFIG:
         raise SpecError(f"a config of {descriptor.size} bytes", path="config.size")
@@ -130,9 +156,10 @@ def _read_config(manifest: Manifest, source: BlobSource) -> ImageConfig:
     return config
 
 
-def _take_layer(
+def take_layer(
     store: Store, source: BlobSource, layer: Descriptor, diff_id: Digest, progress: Progress
 ) -> None:
+    """Bring a layer and unpack it, unless the store has it or somebody else brings it."""
     has_blob = store.blobs.exists(layer.digest)
     is_unpacked = has_layer(store, diff_id)
     if has_blob and is_unpacked:
@@ -140,6 +167,20 @@ def _take_layer(
         return
     with exclusive(_lock_file(store, layer), waiting=current_deadline().check):
         _bring_layer(store, source, layer, diff_id, progress)
+
+
+def take_blob(store: Store, source: BlobSource, blob: Descriptor, progress: Progress) -> None:
+    """Bring a blob as it is, such as a layer that this machine cannot run on."""
+    begun = time.monotonic()
+    if not store.blobs.exists(blob.digest):
+        with exclusive(_lock_file(store, blob), waiting=current_deadline().check):
+            if not store.blobs.exists(blob.digest):
+                progress(LayerStarted(blob))
+                with source.open(blob) as stream:
+                    _copy_blob(store, stream, blob, progress)
+                progress(LayerDone(blob, reused=False, seconds=time.monotonic() - begun))
+                return
+    progress(LayerDone(blob, reused=True))
 
 
 def _bring_layer(
@@ -199,7 +240,8 @@ def _lock_file(store: Store, layer: Descriptor) -> Path:
     return store.directory("layers") / f".{layer.digest.algorithm}-{layer.digest.hex}.coming"
 
 
-def _write(store: Store, descriptor: Descriptor, data: bytes) -> None:
+def write_document(store: Store, descriptor: Descriptor, data: bytes) -> None:
+    """Store bytes that are at hand."""
     if store.blobs.exists(descriptor.digest):
         return
     with store.blobs.writer(descriptor) as blob:

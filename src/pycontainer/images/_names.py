@@ -16,9 +16,23 @@ if TYPE_CHECKING:
 
     from pycontainer.content import Store
 
-__all__ = ["Row", "assign", "find", "listed", "names_of", "release"]
+__all__ = [
+    "INDEX",
+    "Row",
+    "assign",
+    "assign_index",
+    "find",
+    "find_index",
+    "listed",
+    "names_of",
+    "release",
+    "release_index",
+]
 
 _ROOT: Final = "image"
+INDEX: Final = "index"
+"""The kind of the roots that keep indexes. A name with one has an image of it, too, if there is any."""
+
 _SCHEMA: Final = Schema(
     "images",
     1,
@@ -60,9 +74,23 @@ class Row:
 
 
 def assign(
-    store: Store, manifest: Descriptor, config: Digest, names: Iterable[Reference] = ()
+    store: Store,
+    manifest: Descriptor,
+    config: Digest,
+    names: Iterable[Reference] = (),
+    *,
+    index: Digest | None = None,
 ) -> None:
-    """Give an image names, taken from whichever images had them; without any it is kept unnamed."""
+    """Give an image names, taken from whatever had them; without any it is kept unnamed.
+
+    Args:
+        store: Where it is.
+        manifest: The image's manifest.
+        config: Its config.
+        names: The names.
+        index: What they stand for where they came from: an index of that digest which is kept under
+            one of the names stays there.
+    """
     texts = [str(name) for name in names]
     store.db.ensure(_SCHEMA)
     with store.db.transaction() as connection:
@@ -83,6 +111,8 @@ def assign(
                 ),
             )
             store.add_root(_ROOT, text, [("blob", str(manifest.digest))])
+            if index is None or find_index(store, text) != index:
+                store.drop_root(INDEX, text)
 
 
 def release(store: Store, names: Iterable[str]) -> None:
@@ -91,6 +121,27 @@ def release(store: Store, names: Iterable[str]) -> None:
     with store.db.transaction() as connection:
         for name in names:
             _drop(store, connection, name)
+            store.drop_root(INDEX, name)
+
+
+def assign_index(store: Store, index: Digest, name: Reference | None) -> None:
+    """Give an index a name, beside that of an image; without one it is kept under its digest."""
+    store.add_root(INDEX, str(name or index), [("blob", str(index))])
+
+
+def find_index(store: Store, name: str) -> Digest | None:
+    """The index of a name, a full reference or for unnamed ones their digest."""
+    for root in store.roots(INDEX):
+        if root.name == name:
+            return Digest.parse(root.targets[0][1])
+    return None
+
+
+def release_index(store: Store, index: Digest, name: Reference | None) -> None:
+    """Take a name away from an index, unless the name has moved on."""
+    with store.db.transaction():
+        if find_index(store, str(name or index)) == index:
+            store.drop_root(INDEX, str(name or index))
 
 
 def find(store: Store, name: Reference) -> Row | None:

@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Literal, Self
 from attrs import evolve
 
 from pycontainer.content import Store
-from pycontainer.errors import ManifestNotFound
+from pycontainer.errors import ImageError, ManifestNotFound
 from pycontainer.images import _copy, _sign, _transfer
+from pycontainer.images._convert import converted
 from pycontainer.images._image import Image
+from pycontainer.images._platforms import parse_platform
 from pycontainer.images._progress import Progress, one_at_a_time
+<<<<<<< HEAD
 from pycontainer.images._served import StoreStorage
+=======
+from pycontainer.images._reach import Reach
+from pycontainer.images._trust import Trust
+>>>>>>> 028a786 (Bring indexes whole and send them as they are; let pull and push take what Registry takes; send schema 2)
 from pycontainer.oci import Descriptor, Digest, Platform, Reference
 from pycontainer.registry import (
     ANONYMOUS,
-    Client,
     Credentials,
     DockerConfig,
-    Mirrored,
     RegistryServer,
     Tls,
     serve,
@@ -29,7 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from pycontainer.images._convert import Schema
+    from pycontainer.images._index import ImageIndex
     from pycontainer.images._sign import PublicKey, Signature, SigningKey
+    from pycontainer.images._trust import Policy
     from pycontainer.registry import ServerOptions
 
 __all__ = ["Registry"]
@@ -61,14 +69,12 @@ class Registry:
         tls: Tls | None = None,
         mirrors: Sequence[str] = (),
     ) -> None:
-        self._client = Client(
-            host, insecure=insecure, timeout=timeout, credentials=credentials, tls=tls
+        reach = Reach(
+            insecure=insecure, timeout=timeout, credentials=credentials, tls=tls, mirrors=mirrors
         )
+        self._client = reach.client(host)
         self.host = self._client.host.rpartition("://")[2].rstrip("/")
-        self._source = Mirrored(
-            [Client(mirror, insecure=insecure, timeout=timeout) for mirror in mirrors],
-            self._client,
-        )
+        self._source = reach.source(self._client)
 
     def login(
         self, username: str = "", password: str = "", *, token: str = "", save: bool = True
@@ -112,6 +118,7 @@ class Registry:
         name: str,
         *,
         platform: str | Platform | None = None,
+        policy: Policy = "always",
         store: Store | None = None,
         progress: Progress | None = None,
         within: float | None = None,
@@ -122,7 +129,10 @@ class Registry:
 
         Args:
             name: Its repository with tag or digest, such as ``team/app:1``.
-            platform: Which of several, such as ``linux/arm64``; None for this machine's.
+            platform: Which of several, such as ``linux/arm64``; None for this machine's, ``all`` for
+                all of them (see `Image.pull`).
+            policy: Whether to ask the registry: always, only if the image is missing in the store, or
+                never, which finds it or fails.
             store: Where to; left out, the default store.
             progress: Called with events, one at a time.
             within: Seconds for the whole; None for as many as it takes.
@@ -133,55 +143,57 @@ class Registry:
         Raises:
             SignatureError: It has no such signature.
         """
-
-        def check(digest: Digest) -> None:
-            if signed_by is not None:
-                _sign.verified(self._client, reference.repository, digest, signed_by)
-            if accept is not None:
-                accept(reference, digest)
-
-        store = store or Store.default()
-        reference = self._reference(name)
-        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
-        _transfer.pull(
+        return Image._pull(  # noqa: SLF001  (the same as Image.pull, by connections that are kept)
             self._source,
-            reference,
-            store,
-            platform=wanted,
-            progress=one_at_a_time(progress),
-            seconds=within,
-            accept=check,
+            self._reference(name),
+            store or Store.default(),
+            platform=platform,
+            policy=policy,
+            progress=progress,
+            within=within,
+            trust=Trust(signed_by=signed_by, accept=accept),
         )
-        return Image.get(reference, store=store)
 
     def push(
         self,
-        image: Image,
+        image: Image | ImageIndex,
         name: str,
         *,
         progress: Progress | None = None,
         within: float | None = None,
+        schema: Schema | None = None,
     ) -> Reference:
-        """Send an image; errors as for `Image.push`.
+        """Send an image, or an index with all its images; errors as for `Image.push`.
 
         Args:
             image: What is sent.
             name: Repository and tag it gets, such as ``team/app:1``.
             progress: Called with events, one at a time.
             within: Seconds for the whole; None for as many as it takes.
+            schema: ``docker`` sends an image's manifest in the words of Docker's schema 2, ``oci`` in
+                OCI's; None for as it is, as indexes always are.
 
         Returns:
             The full name, with the digest that it has there.
         """
         reference = self._reference(name)
-        digest = _transfer.push(
-            self._client,
-            image.manifest,
-            reference,
-            image.store,
-            progress=one_at_a_time(progress),
-            seconds=within,
-        )
+        tell = one_at_a_time(progress)
+        if isinstance(image, Image):
+            digest = _transfer.push(
+                self._client,
+                converted(image.manifest, schema),
+                reference,
+                image.store,
+                progress=tell,
+                seconds=within,
+            )
+        elif schema is not None:
+            raise ImageError("an index is sent as it is", remedy="push its images one by one")
+        else:
+            digest = _transfer.push_index(
+                self._client, image.index, reference, image.store, progress=tell, seconds=within
+            )
+        image.store.record("image", "push", str(reference), {"name": str(reference)})
         return reference.with_digest(digest)
 
     def tags(self, repository: str) -> list[str]:
@@ -230,7 +242,7 @@ class Registry:
             self._reference(name),
             (to or self)._client,  # noqa: SLF001
             goal,
-            platform=Platform.parse(platform) if isinstance(platform, str) else platform,
+            platform=parse_platform(platform),
             progress=one_at_a_time(progress),
             seconds=within,
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
+from pycontainer.images._index_intake import take_in_index
 from pycontainer.images._intake import take_in
 from pycontainer.images._parallel import for_each
 from pycontainer.images._progress import (
@@ -20,14 +21,14 @@ from pycontainer.oci import Index, Manifest, Platform, parse_manifest
 from pycontainer.registry import Deadline, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from pycontainer.content import Readable, Store
     from pycontainer.oci import Descriptor, Digest, Reference
     from pycontainer.registry import Client, FetchedManifest
 
-__all__ = ["pull", "push"]
+__all__ = ["documents_below", "pull", "push", "push_index"]
 
 
 class Source(Protocol):
@@ -50,6 +51,9 @@ class _Remote:
     def open(self, descriptor: Descriptor, /) -> AbstractContextManager[Readable]:
         return self.client.download(self.repository, descriptor)
 
+    def manifest(self, descriptor: Descriptor, /) -> bytes:
+        return self.client.get_manifest(self.repository, str(descriptor.digest)).data
+
 
 def pull(
     client: Source,
@@ -57,10 +61,11 @@ def pull(
     store: Store,
     *,
     platform: Platform | None = None,
+    whole: bool = False,
     progress: Progress,
     seconds: float | None = None,
-    accept: Callable[[Digest], None] | None = None,
-) -> Digest:
+    accept: Callable[[Digest], None],
+) -> bool:
     """Bring an image from a registry into a store, and name it as it is called there.
 
     Args:
@@ -68,13 +73,14 @@ def pull(
         reference: Which image.
         store: Where to.
         platform: Which of several; None for this machine's.
+        whole: Whether to bring all images of an index, and it too.
         progress: Told what happens.
         seconds: How long it may take in all.
         accept: Called with the digest that the name stands for, before anything else is fetched;
             raises to refuse it.
 
     Returns:
-        The manifest's digest.
+        Whether an index was brought.
 
     Raises:
         RegistryError: The registry has no such image, cannot be reached or refuses.
@@ -83,29 +89,29 @@ def pull(
         LayerError: A layer is unsound.
     """
     with within(Deadline(seconds)):
-        return _pull(client, reference, store, platform, progress, accept)
-
-
-def _pull(
-    client: Source,
-    reference: Reference,
-    store: Store,
-    platform: Platform | None,
-    progress: Progress,
-    accept: Callable[[Digest], None] | None,
-) -> Digest:
-    repository = reference.repository
-    fetched = client.get_manifest(repository, reference.target)
-    if accept is not None:
+        repository = reference.repository
+        fetched = client.get_manifest(repository, reference.target)
         accept(fetched.digest)
-    manifest = parse_manifest(fetched.data, fetched.media_type or None)
-    if isinstance(manifest, Index):
-        chosen = manifest.select(platform or Platform.current())
-        fetched = client.get_manifest(repository, str(chosen.digest))
-        manifest = Manifest.parse(fetched.data, media_type=chosen.media_type)
-    source = _Remote(client, repository)
-    take_in(store, manifest, source, names=[reference], platform=platform, progress=progress)
-    return manifest.digest
+        source = _Remote(client, repository)
+        document = parse_manifest(fetched.data, fetched.media_type or None)
+        index: Digest | None = None
+        if isinstance(document, Index):
+            if whole:
+                take_in_index(store, document, source, reference, progress)
+                return True
+            index = document.digest
+            chosen = document.select(platform or Platform.current())
+            document = Manifest.parse(source.manifest(chosen), media_type=chosen.media_type)
+        take_in(
+            store,
+            document,
+            source,
+            names=[reference],
+            index=index,
+            platform=platform,
+            progress=progress,
+        )
+        return False
 
 
 def push(
@@ -127,6 +133,67 @@ def push(
         BlobNotFound: The store lacks a blob of the image.
     """
     repository = reference.repository
+    with store.lease(), within(Deadline(seconds)) as deadline:
+        layers = tuple(dict.fromkeys(manifest.layers))
+        progress(TransferStarted(reference, manifest.digest, layers))
+        _send_blobs(client, repository, store, [manifest], progress, deadline)
+        digest = client.put_manifest(
+            repository, reference.target, manifest.encode(), manifest.media_type
+        )
+        progress(TransferDone(reference, digest))
+    return digest
+
+
+def push_index(
+    client: Client,
+    index: Index,
+    reference: Reference,
+    store: Store,
+    *,
+    progress: Progress,
+    seconds: float | None = None,
+) -> Digest:
+    """Send an index to a registry: what it lacks of all that it refers to, at last itself.
+
+    Returns:
+        The index's digest, as the registry has it.
+
+    Raises: as `push`.
+    """
+    repository = reference.repository
+    with store.lease(), within(Deadline(seconds)) as deadline:
+        below = documents_below(index, store)
+        manifests = [each for _, each in below if isinstance(each, Manifest)]
+        layers = [layer for manifest in manifests for layer in manifest.layers]
+        progress(TransferStarted(reference, index.digest, tuple(dict.fromkeys(layers))))
+        _send_blobs(client, repository, store, manifests, progress, deadline)
+        for named, document in below:
+            client.put_manifest(repository, str(named), document.encode(), document.media_type)
+        digest = client.put_manifest(repository, reference.target, index.encode(), index.media_type)
+        progress(TransferDone(reference, digest))
+    return digest
+
+
+def documents_below(index: Index, store: Store) -> list[tuple[Digest, Manifest | Index]]:
+    """All documents that an index refers to, each behind what it refers to itself."""
+    found: list[tuple[Digest, Manifest | Index]] = []
+    for entry in {entry.digest: entry for entry in index.manifests}.values():
+        document = parse_manifest(store.blobs.read_bytes(entry), entry.media_type)
+        if isinstance(document, Index):
+            found += documents_below(document, store)
+        found.append((entry.digest, document))
+    return found
+
+
+def _send_blobs(
+    client: Client,
+    repository: str,
+    store: Store,
+    manifests: Sequence[Manifest],
+    progress: Progress,
+    deadline: Deadline,
+) -> None:
+    """Send what a registry lacks of the blobs of manifests, layers in parallel, then configs."""
 
     def send_layer(layer: Descriptor) -> None:
         progress(LayerStarted(layer))
@@ -142,15 +209,10 @@ def push(
         )
         progress(LayerDone(layer, reused=not sent))
 
-    with store.lease(), within(Deadline(seconds)) as deadline:
-        layers = tuple(dict.fromkeys(manifest.layers))
-        progress(TransferStarted(reference, manifest.digest, layers))
-        for_each(layers, send_layer, give_up=deadline.give_up)
-        client.push_blob(
-            repository, manifest.config, lambda: store.blobs.open(manifest.config.digest)
-        )
-        digest = client.put_manifest(
-            repository, reference.target, manifest.encode(), manifest.media_type
-        )
-        progress(TransferDone(reference, digest))
-    return digest
+    def send_config(config: Descriptor) -> None:
+        client.push_blob(repository, config, lambda: store.blobs.open(config.digest))
+
+    layers = {layer.digest: layer for manifest in manifests for layer in manifest.layers}
+    for_each(layers.values(), send_layer, give_up=deadline.give_up)
+    configs = {manifest.config.digest: manifest.config for manifest in manifests}
+    for_each(configs.values(), send_config, give_up=deadline.give_up)
