@@ -131,7 +131,7 @@ def assign_index(store: Store, index: Digest, name: Reference | None) -> None:
 
 def find_index(store: Store, name: str) -> Digest | None:
     """The index of a name, a full reference or for unnamed ones their digest."""
-    for root in store.roots(INDEX):
+    for root in store.roots(INDEX, name):
         if root.name == name:
             return Digest.parse(root.targets[0][1])
     return None

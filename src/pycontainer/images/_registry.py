@@ -13,12 +13,9 @@ from pycontainer.images._convert import converted
 from pycontainer.images._image import Image
 from pycontainer.images._platforms import parse_platform
 from pycontainer.images._progress import Progress, one_at_a_time
-<<<<<<< HEAD
-from pycontainer.images._served import StoreStorage
-=======
 from pycontainer.images._reach import Reach
+from pycontainer.images._served import StoreStorage
 from pycontainer.images._trust import Trust
->>>>>>> 028a786 (Bring indexes whole and send them as they are; let pull and push take what Registry takes; send schema 2)
 from pycontainer.oci import Descriptor, Digest, Platform, Reference
 from pycontainer.registry import (
     ANONYMOUS,

@@ -257,8 +257,8 @@ class StoreStorage:
         with self._store.db.transaction() as connection:
             self._unname(str(reference))
             if isinstance(document, Index):
-                self._store.add_root(_INDEX, str(reference), [_node(digest)])
                 self._name_image(reference, self._chosen(name, document))
+                _names.assign_index(self._store, digest, reference)
             elif self._image_config(document) is not None:
                 self._name_image(reference, document)
             else:
@@ -315,7 +315,6 @@ class StoreStorage:
     def _unname(self, text: str) -> None:
         """Let nothing have that name."""
         _names.release(self._store, [text])
-        self._store.drop_root(_INDEX, text)
         self._store.drop_root(_ARTIFACT, text)
 
     # --- names -------------------------------------------------------------------------------
