@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pycontainer.images import Image, ImageIndex, PublicKey, Registry, SigningKey
     from pycontainer.network import Membership, Network
     from pycontainer.oci import Digest, Platform, Reference
-    from pycontainer.registry import Credentials, ServerOptions, Tls
+    from pycontainer.registry import Credentials, ServerOptions, Tls, Upstream
 
 __all__ = [
     "Builder",
@@ -71,6 +71,7 @@ __all__ = [
     "SigningKey",
     "Store",
     "Tls",
+    "Upstream",
     "Volume",
     "errors",
     "events",
@@ -114,6 +115,7 @@ _HOMES = {
     "SigningKey": "images",
     "Store": "content",
     "Tls": "registry",
+    "Upstream": "registry",
     "Volume": "containers",
     "events": "containers",
     "prune": "containers",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pycontainer.content import Store
 from pycontainer.errors import RegistryError
 from pycontainer.images import Registry
-from pycontainer.registry import ServerOptions, read_htpasswd
+from pycontainer.registry import ANONYMOUS, ServerOptions, Upstream, read_htpasswd
 
 if TYPE_CHECKING:
     import argparse
@@ -38,6 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--certificate", metavar="FILE", help="PEM chain, to speak TLS")
     parser.add_argument("--key", metavar="FILE", help="its key")
     parser.add_argument("--read-only", action="store_true")
+    parser.add_argument(
+        "--upstream",
+        metavar="HOST",
+        help="be a cache: fetch from there what is not held, and keep it",
+    )
+    parser.add_argument(
+        "--upstream-login",
+        action="store_true",
+        help="ask there in the name that Docker's configuration of this user has",
+    )
+    parser.add_argument(
+        "--upstream-age",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for which a tag counts as known (60)",
+    )
     parser.add_argument("--metrics", action="store_true", help="show /metrics for Prometheus")
     parser.add_argument(
         "--grace", type=float, default=10.0, help="seconds for requests at the end (10)"
@@ -100,6 +117,17 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
         certificate=(arguments.certificate, arguments.key) if arguments.certificate else None,
         read_only=arguments.read_only,
         metrics=arguments.metrics,
+        upstream=_upstream(arguments),
+    )
+
+
+def _upstream(arguments: argparse.Namespace) -> Upstream | None:
+    if not arguments.upstream:
+        return None
+    return Upstream(
+        host=arguments.upstream,
+        credentials=None if arguments.upstream_login else ANONYMOUS,
+        age=arguments.upstream_age,
     )
 
 

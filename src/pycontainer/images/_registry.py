@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from attrs import evolve
 
 from pycontainer.content import Store
-from pycontainer.errors import ImageError, ManifestNotFound
+from pycontainer.errors import ImageError, ManifestNotFound, RegistryError
 from pycontainer.images import _copy, _sign, _transfer
 from pycontainer.images._convert import converted
 from pycontainer.images._image import Image
@@ -335,6 +335,10 @@ class Registry:
                 certificate not be read.
             UnsupportedFeature: The extra ``server`` is not installed.
         """
+        if isinstance(place, Store) and options is not None and options.upstream is not None:
+            raise RegistryError(
+                "a store cannot be a cache of another registry", remedy="give it a directory"
+            )
         storage = StoreStorage(place) if isinstance(place, Store) else place
         return serve(storage, address=address, options=options)
 

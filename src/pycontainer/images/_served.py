@@ -378,6 +378,9 @@ class StoreStorage:
         with self._store.lease("registry"):
             return work()
 
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def expire_uploads(self, seconds: float) -> int:
         """Forget uploads, and blobs that no manifest followed, after so long; return how many uploads."""
         self._drop_blobs(time.time() - seconds)

@@ -15,6 +15,7 @@ from pycontainer.registry._server_options import Action, ServerOptions, read_htp
 from pycontainer.registry._storage import Collected, Needed, Storage, StoredManifest, Upload
 from pycontainer.registry._tls import Tls
 from pycontainer.registry._uploads import FileUploads
+from pycontainer.registry._upstream import Upstream
 
 __all__ = [
     "ALL_MANIFESTS",
@@ -36,6 +37,7 @@ __all__ = [
     "StoredManifest",
     "Tls",
     "Upload",
+    "Upstream",
     "current_deadline",
     "parts_of",
     "read_htpasswd",

@@ -310,7 +310,24 @@ class Client:
         """
         return self._holds(repository, digest, "pull")
 
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        """Size of a blob, None if a repository does not hold it.
+
+        Raises:
+            RegistryError: The registry cannot be reached, refuses, or does not say.
+        """
+        answer = self._head_blob(repository, digest, "pull")
+        if answer.status == 404:
+            return None
+        size = answer.headers.get("content-length", "")
+        if not size.isdigit():
+            raise RegistryError(f"{self.host} does not tell the size of blob {digest}", status=200)
+        return int(size)
+
     def _holds(self, repository: str, digest: Digest, actions: str) -> bool:
+        return self._head_blob(repository, digest, actions).status == 200
+
+    def _head_blob(self, repository: str, digest: Digest, actions: str) -> Answer:
         request = Request(
             "HEAD",
             _blob_path(repository, digest),
@@ -318,7 +335,7 @@ class Client:
             expect=frozenset({200, 404}),
             scopes=_scopes(repository, actions),
         )
-        return self._transport.call(request).status == 200
+        return self._transport.call(request)
 
     def open_blob(self, repository: str, descriptor: Descriptor) -> Download:
         """Begin to read a blob ("Pulling blobs").

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from pycontainer.errors import RegistryUnavailable, TimeoutExpired, Unauthorized
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["STATUS", "ApiError", "ReportedError", "format_errors", "parse_errors"]
+    from pycontainer.errors import RegistryError
+
+__all__ = [
+    "STATUS",
+    "ApiError",
+    "ReportedError",
+    "format_errors",
+    "parse_errors",
+    "upstream_refusal",
+]
 
 STATUS: Final = {
     "BLOB_UNKNOWN": 404,
@@ -73,6 +85,21 @@ class ReportedError:
     def __str__(self) -> str:
         text = ": ".join(part for part in (self.code, self.message) if part)
         return text if not self.detail else f"{text} ({json.dumps(self.detail)[:300]})"
+
+
+def upstream_refusal(error: RegistryError) -> ApiError:
+    """What a client is told of an upstream's failure: nothing of who asked there, or how."""
+    if isinstance(error, Unauthorized):
+        return ApiError("DENIED", "the upstream registry does not let this one read that")
+    if error.status == 429:
+        seconds = math.ceil(error.retry_after or 1.0)
+        headers = {"Retry-After": str(seconds)}
+        return ApiError("TOOMANYREQUESTS", "the upstream registry has had enough", headers=headers)
+    if isinstance(error, TimeoutExpired):
+        return ApiError("UNKNOWN", "the upstream registry takes too long", status=504)
+    if isinstance(error, RegistryUnavailable):
+        return ApiError("UNKNOWN", "the upstream registry cannot be reached", status=502)
+    return ApiError("UNKNOWN", "the upstream registry fails", status=502)
 
 
 def format_errors(error: ApiError) -> bytes:

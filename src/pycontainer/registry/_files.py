@@ -224,6 +224,9 @@ class FileStorage:
         """While this is entered, nothing is collected: what is found stays until it is used."""
         return _locked(self._lock, fcntl.LOCK_SH)
 
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def expire_uploads(self, seconds: float) -> int:
         """Forget the uploads that have lain still for so long; return how many there were."""
         return self._uploads.expire(seconds)

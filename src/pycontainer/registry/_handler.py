@@ -8,19 +8,19 @@ import json
 import logging
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from pycontainer.errors import SpecError
+from pycontainer.errors import RegistryError, SpecError
 from pycontainer.oci import Digest
-from pycontainer.registry._codes import ApiError, format_errors
+from pycontainer.registry._codes import ApiError, format_errors, upstream_refusal
 from pycontainer.registry._guard import Guard, Identity, needed
 from pycontainer.registry._measures import Measures
 from pycontainer.registry._names import check_repository
 from pycontainer.registry._storage import Needed
-from pycontainer.registry._transfer import send_file
+from pycontainer.registry._transfer import Part, send_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -78,14 +78,14 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def transfer(self, stream: IOStream, file: BinaryIO, start: int, end: int) -> None:
+    async def transfer(self, stream: IOStream, part: Part) -> None:
         """Send a blob's body over a connection taken from the server, and give that back."""
         if stream.closed():  # the client left; there is no socket any more
             return
         self._detached.add(stream)
         try:
             address = stream.socket.getpeername()
-            sent = await send_file(stream.socket, file, start, end)
+            sent = await send_file(stream.socket, part)
         except OSError as error:  # TimeoutError is one too
             _log.info("a client left in the middle of a blob: %r", error)
             sent = False
@@ -108,6 +108,7 @@ class Service:
             while self.active and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(_LOOK_SECONDS)
             await http.close_all_connections()
+        await asyncio.get_running_loop().run_in_executor(self.workers, self.storage.close)
         for stream in self._detached:
             if not stream.closed():
                 # Closing is not enough: `send_file` has a duplicate of the socket.
@@ -152,8 +153,8 @@ class Handler(RequestHandler):
                 check_name(self.path_kwargs["repository"])
             if self.guarded and not self.service.guard.open:
                 await self._identify()
-            if self.guarded and self.service.options.read_only and self._changes:
-                raise ApiError("UNSUPPORTED", "this registry is read-only")
+            if self.guarded and self._changes:
+                self._check_changeable()
             await self.admit()
         except ApiError as error:
             if "Expect" in self.request.headers:
@@ -166,6 +167,13 @@ class Handler(RequestHandler):
     @property
     def _changes(self) -> bool:
         return self.request.method not in _READING
+
+    def _check_changeable(self) -> None:
+        options = self.service.options
+        if options.upstream is not None:
+            raise ApiError("UNSUPPORTED", "this registry is a cache of another: push to that")
+        if options.read_only:
+            raise ApiError("UNSUPPORTED", "this registry is read-only")
 
     async def _identify(self) -> None:
         """Find out who asks, and whether they may."""
@@ -224,8 +232,16 @@ class Handler(RequestHandler):
         """Drop a body that nobody asked for."""
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call something that may block, off the event loop."""
-        return await self.submit(call, *args, **kwargs)
+        """Call something that may block, off the event loop.
+
+        Raises:
+            ApiError: The upstream that it had to ask failed.
+        """
+        try:
+            return await self.submit(call, *args, **kwargs)
+        except RegistryError as error:
+            _log.warning("%s %s: %s", self.request.method, self.request.uri, error)
+            raise upstream_refusal(error) from error
 
     async def delete_by(
         self, delete: Callable[[str, Digest], bool], repository: str, digest: Digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from tornado.iostream import IOStream, SSLIOStream
@@ -15,6 +15,7 @@ from pycontainer.registry._handler import Handler, Service, read_digest
 from pycontainer.registry._names import check_target
 from pycontainer.registry._pages import page_of
 from pycontainer.registry._ranges import requested_range
+from pycontainer.registry._transfer import Part
 from pycontainer.registry._upload_handlers import UploadHandler, UploadsHandler
 
 if TYPE_CHECKING:
@@ -162,21 +163,25 @@ class BlobHandler(Handler):
         self._describe(digest, size)
 
     async def get(self, repository: str, digest: str) -> None:
-        file = await self.run(self.service.storage.open_blob, repository, read_digest(digest))
-        if file is None:
+        part = await self.run(self._open, repository, read_digest(digest))
+        if part is None:
             raise _no_blob(repository, digest)
-        with file:
-            size = await self.run(file.seek, 0, 2)
-            part = self._part(size)
-            start, end = part or (0, size)
-            self._describe(digest, end - start)
+        with part.file:
+            asked = self._asked(part.size)
+            if asked is not None:
+                part.limit(*asked)
+            self._describe(digest, part.end - part.start)
             if self.check_etag_header():
                 self.set_status(304)
                 return
-            if part is not None:
+            if asked is not None:
                 self.set_status(206)
-                self.set_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-            await self._send(file, start, end)
+                self.set_header("Content-Range", f"bytes {part.start}-{part.end - 1}/{part.size}")
+            await self._send(part)
+
+    def _open(self, repository: str, digest: Digest) -> Part | None:
+        blob = self.service.storage.open_blob(repository, digest)
+        return None if blob is None else Part(blob)
 
     async def delete(self, repository: str, digest: str) -> None:
         delete = self.service.storage.delete_blob
@@ -184,7 +189,7 @@ class BlobHandler(Handler):
             raise _no_blob(repository, digest)
         self.set_status(202)
 
-    def _part(self, size: int) -> tuple[int, int] | None:
+    def _asked(self, size: int) -> tuple[int, int] | None:
         try:
             return requested_range(self.request.headers.get("Range"), size)
         except ApiError as error:
@@ -199,18 +204,18 @@ class BlobHandler(Handler):
         self.set_header("Etag", f'"{digest}"')
         self.set_header("Cache-Control", "max-age=31536000, immutable")
 
-    async def _send(self, file: BinaryIO, start: int, end: int) -> None:
-        self.service.measures.sent(end - start)
-        if end - start > _READ and self._takes_descriptor():
+    async def _send(self, part: Part) -> None:
+        length = part.end - part.start
+        self.service.measures.sent(length)
+        if length > _READ and part.has_descriptor and self._takes_descriptor():
             await self.flush()
-            await self.service.transfer(self.detach(), file, start, end)
-            self.log_access(end - start)
+            await self.service.transfer(self.detach(), part)
+            self.log_access(length)
             return
-        await self.run(file.seek, start)
-        while start < end:
-            chunk = await self.run(file.read, min(_READ, end - start))
-            if not chunk:
-                raise EOFError("a blob is shorter than it was when its reading began")
+        start = part.start
+        while start < part.end:
+            ready = await part.until(start)
+            chunk = await self.run(part.read, start, min(_READ, ready - start))
             self.write(chunk)
             await self.flush()
             start += len(chunk)

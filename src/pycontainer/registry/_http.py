@@ -31,6 +31,8 @@ __all__ = ["run"]
 _log = logging.getLogger("pycontainer.registry")
 
 _WORKERS: Final = 8
+_PROXY_WORKERS: Final = 64
+"""Threads of a cache, which wait for its upstream."""
 _CHUNK: Final = 512 << 10
 _ANY_SIZE: Final = 1 << 62
 _EXPIRE_SECONDS: Final = 600.0
@@ -79,7 +81,8 @@ async def _serve(
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
             loop.call_soon_threadsafe(once)
 
-    with ThreadPoolExecutor(_WORKERS, "pycontainer-registry") as workers:
+    threads = _WORKERS if options.upstream is None else _PROXY_WORKERS
+    with ThreadPoolExecutor(threads, "pycontainer-registry") as workers:
         service = Service(storage, options, workers)
         service.http = _Server(service) if tls is None else _Server(service, ssl_options=tls)
         service.http.add_sockets([sock])

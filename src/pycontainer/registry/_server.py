@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from pycontainer.errors import RegistryError, UnsupportedFeature
 from pycontainer.registry._files import FileStorage
 from pycontainer.registry._server_options import ServerOptions
+from pycontainer.registry._upstream import ProxyStorage
 
 if TYPE_CHECKING:
     import ssl
@@ -48,6 +49,8 @@ def serve(
     """
     options = options or ServerOptions()
     storage = _storage(place)
+    if options.upstream is not None:
+        storage = ProxyStorage(storage, options.upstream)
     tls = _tls(options)
     sock = _listen(address)
     try:
@@ -211,6 +214,7 @@ class _Thread:
                 raise
             self._failure = error
         finally:
+            self._storage.close()
             self._started.set()
 
     def _serving(self, end: Callable[[float], None]) -> None:

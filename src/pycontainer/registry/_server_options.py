@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
+    from pycontainer.registry._upstream import Upstream
+
 __all__ = ["Action", "ServerOptions", "read_htpasswd"]
 
 Action = Literal["pull", "push", "delete", "list"]
@@ -35,6 +37,8 @@ class ServerOptions:
         token_seconds: How long a token is good.
         certificate: Files of a certificate chain and its key, in PEM; the server then speaks TLS.
         read_only: Whether every change is refused.
+        upstream: What is not held is fetched from there and kept, and changes are refused
+            (a pull-through cache). Tags are looked at again when they are of some age.
         largest_manifest: Bytes; the specification asks for 4 MiB at least.
         most_uploads: How many request bodies may come in at once; who comes later is told to come again.
         upload_seconds: How long an upload may lie still until it is forgotten.
@@ -47,6 +51,7 @@ class ServerOptions:
     token_seconds: int = 300
     certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     read_only: bool = False
+    upstream: Upstream | None = None
     largest_manifest: int = 4 << 20
     most_uploads: int = 64
     upload_seconds: float = 7 * 24 * 3600.0

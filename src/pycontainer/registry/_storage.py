@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainer.oci import Descriptor, Digest
+    from pycontainer.registry._arriving import Arriving
 
 __all__ = ["Collected", "Needed", "Storage", "StoredManifest", "Upload", "UploadBusy"]
 
@@ -62,6 +63,9 @@ class Upload(Protocol):
     id: str
     offset: int
 
+    def fileno(self) -> int | None:
+        """Descriptor of the file in which what has come can be read; None where there is none."""
+
     def write(self, data: bytes) -> None:
         """Append bytes."""
 
@@ -89,7 +93,7 @@ class Storage(Protocol):
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """Size of a blob, or None if the repository does not hold it."""
 
-    def open_blob(self, repository: str, digest: Digest) -> BinaryIO | None:
+    def open_blob(self, repository: str, digest: Digest) -> BinaryIO | Arriving | None:
         """Open a blob for reading, or None if the repository does not hold it."""
 
     def mount_blob(self, source: str, repository: str, digest: Digest) -> bool:
@@ -155,6 +159,9 @@ class Storage(Protocol):
 
     def expire_uploads(self, seconds: float) -> int:
         """Forget the uploads that have lain still for so long; return how many there were."""
+
+    def close(self) -> None:
+        """Let go of what is only needed to serve: the server stops. Twice is fine."""
 
     def collect(self, *, young: float, untagged: bool) -> Collected:
         """Take away what no manifest needs, beside servers that go on; see `RegistryServer.collect`."""

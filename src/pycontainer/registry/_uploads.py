@@ -137,6 +137,10 @@ class FileUpload:
         """When bytes came last, in seconds since the epoch."""
         return os.fstat(self._file.fileno()).st_mtime
 
+    def fileno(self) -> int | None:
+        """Descriptor of the file in which what has come can be read."""
+        return self._file.fileno()
+
     def write(self, data: bytes) -> None:
         """Append bytes."""
         view = memoryview(data)
