@@ -372,7 +372,7 @@ def test_files_of_a_stage_keep_their_owners(build: Build, context: Path) -> None
         "app/sub": (3, 4),
         "app/sub/a": (3, 4),
     }
-    assert image.history[-1].created_by == "COPY --from=stage /out /app"
+    assert image.history[-1].created_by == "COPY /out /app"
 
 
 def test_owners_of_a_stage_are_part_of_the_content(build: Build, context: Path) -> None:
@@ -403,7 +403,7 @@ def test_an_image_is_copied_from(build: Build, context: Path) -> None:
     source = build(Builder.scratch().copy("a", "/a"))
     image = build(Builder.scratch().copy("/a", "/b", from_=source))
     assert contents_of(image) == {"b": b"A"}
-    assert image.history[-1].created_by == f"COPY --from={source.digest} /a /b"
+    assert image.history[-1].created_by == "COPY /a /b"
 
 
 def test_a_missing_file_of_a_stage(build: Build) -> None:

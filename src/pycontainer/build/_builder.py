@@ -19,6 +19,7 @@ from pycontainer.build._glob import literal_pattern
 from pycontainer.build._graph import Step, Vertex
 from pycontainer.build._ignore import IgnorePatterns
 from pycontainer.build._modes import check_mode
+from pycontainer.build._mounts import CacheMount
 from pycontainer.build._platforms import Attestations, build_index
 from pycontainer.build._run import Run
 from pycontainer.build._sources import ImageSource, LocalSource, ScratchSource, StoredImageSource
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
     from pycontainer.build._cache_places import CachePlace, InlineCache
     from pycontainer.build._events import Progress
-    from pycontainer.build._mounts import CacheMount, RunMount, SecretMount, SshMount, TmpfsMount
+    from pycontainer.build._mounts import RunMount, SecretMount, SshMount, TmpfsMount
     from pycontainer.build._outputs import Output
-    from pycontainer.build.dockerfile import BuildWarning, Dockerfile
+    from pycontainer.build.dockerfile import BuildWarning, Dockerfile, PrintedDockerfile
 
 __all__ = ["Builder"]
 
@@ -182,6 +183,35 @@ class Builder(ConfigSteps):
             return ()
         return check(self._given.dockerfile, ignore=self._given.ignore)
 
+    def to_dockerfile(self) -> PrintedDockerfile:
+        """Write the stage, and all that it needs, as a Dockerfile that builds the same image.
+
+        What the steps are is written, not how they came about: of a Builder from a Dockerfile for one
+        platform and with certain arguments, what they amount to. Secrets and agents are not in it, only
+        their ids. The store is looked at for base images, nothing is pulled or built; of an image that it
+        does not have, no variables, shell or ONBUILD are known.
+
+        Returns:
+            The text, and the contexts that it has to be built with: images without a name, and other
+            directories than the context.
+
+        Raises:
+            BuildError: A step cannot be written; the error names it.
+        """
+        from pycontainer.build.dockerfile._printing import print_graph
+
+        return print_graph(
+            self.target,
+            context=self._local,
+            platform=self._given.platform,
+            store=self._store,
+        )
+
+    @property
+    def _local(self) -> LocalSource:
+        """The context that copies take files from."""
+        return LocalSource(self._context, self._given.ignore)
+
     def _then(self, step: Step, *others: Vertex) -> Builder:
         builder = type(self).__new__(type(self))
         target = Vertex(step, (self.target, *others))
@@ -237,7 +267,7 @@ class Builder(ConfigSteps):
             parents=parents,
             link=link,
         )
-        source_vertex = Vertex(LocalSource(self._context)) if from_ is None else _begin(from_, None)
+        source_vertex = Vertex(self._local) if from_ is None else _begin(from_, None)
         return self._then(step, source_vertex)
 
     def add(
@@ -263,7 +293,7 @@ class Builder(ConfigSteps):
             keep_git_dir: Whether a repository's ``.git`` is kept.
             unpack: Whether an archive is unpacked; None: one of the context is, one of a URL is not.
         """
-        origin, name = Vertex(LocalSource(self._context)), source
+        origin, name = Vertex(self._local), source
         if (git := parse_git(source)) is not None:
             origin = Vertex(evolve(git, keep_git_dir=keep_git_dir, checksum=checksum))
             name = "."
@@ -313,15 +343,19 @@ class Builder(ConfigSteps):
         for mount in mounts:
             if isinstance(mount, Bound):
                 given = mount.from_
-                origin = (
-                    Vertex(LocalSource(self._context)) if given is None else _begin(given, None)
-                )
+                origin = Vertex(self._local) if given is None else _begin(given, None)
                 inputs.append(files_to_mount(origin, mount.source, _label(given)))
                 made.append(mount.of_input(len(inputs) - 1))
+            elif isinstance(mount, CacheMount):  # under the name that a Dockerfile gives it
+                made.append(evolve(mount, id=mount.id or mount.target))
             else:
                 made.append(mount)
         step = Run(
-            words, network=network, env=pairs(env or {}), mounts=tuple(made), insecure=insecure
+            words,
+            network=network,
+            env=pairs(dict(sorted((env or {}).items()))),
+            mounts=tuple(made),
+            insecure=insecure,
         )
         return self._then(step, *inputs)
 

@@ -21,6 +21,7 @@ from pycontainer.build._configure import (
     SetUser,
 )
 from pycontainer.build._ports import each_port
+from pycontainer.build.dockerfile import Dockerfile
 
 if TYPE_CHECKING:
     from typing import Self
@@ -53,11 +54,11 @@ class ConfigSteps(ABC):
         for name in values:
             if not name or "=" in name or "\0" in name:
                 raise ValueError(f"not the name of an environment variable: {name!r}")
-        return self._then(SetEnv(pairs(values)))
+        return self._then(SetEnv(pairs(values))) if values else self
 
     def label(self, values: Mapping[str, str]) -> Self:
         """Set labels."""
-        return self._then(SetLabels(pairs(values)))
+        return self._then(SetLabels(pairs(values))) if values else self
 
     def user(self, user: str | int) -> Self:
         """Set the user (``name``, ``name:group``, ``uid``, ``uid:gid``) of commands and containers."""
@@ -65,11 +66,13 @@ class ConfigSteps(ABC):
 
     def expose(self, *ports: int | str) -> Self:
         """Say on which ports containers listen: ``8080``, ``"8080/udp"``, ``"8000-8010/tcp"``."""
-        return self._then(Expose(tuple(each for port in ports for each in each_port(port))))
+        numbers = tuple(each for port in ports for each in each_port(port))
+        return self._then(Expose(numbers)) if numbers else self
 
     def volume(self, *paths: str) -> Self:
         """Say which directories hold data that should outlive containers."""
-        return self._then(AddVolumes(tuple(checked_text(path, "directory") for path in paths)))
+        checked = tuple(checked_text(path, "directory") for path in paths)
+        return self._then(AddVolumes(checked)) if checked else self
 
     def entrypoint(self, command: Command) -> Self:
         """Set what containers execute; arguments that the base image has for its own are dropped."""
@@ -119,8 +122,12 @@ class ConfigSteps(ABC):
         return self._then(check)
 
     def on_build(self, instruction: str) -> Self:
-        """Add an instruction, as a Dockerfile has it, for those who build on the image."""
-        return self._then(AddTrigger(checked_text(instruction, "instruction")))
+        """Add an instruction, as a Dockerfile has it, for those who build on the image.
+
+        Raises:
+            DockerfileError: It is none, or cannot be carried out then.
+        """
+        return self._then(AddTrigger(_trigger(checked_text(instruction, "instruction"))))
 
     def author(self, author: str) -> Self:
         """Say who made the image."""
@@ -131,6 +138,14 @@ class ConfigSteps(ABC):
         if isinstance(words, str) or not words:
             raise ValueError("a shell is a list of words")
         return self._then(SetShell(tuple(words)))
+
+
+def _trigger(instruction: str) -> str:
+    """The instruction as a Dockerfile with it would have it recorded."""
+    read = Dockerfile.parse(f"FROM scratch\nONBUILD {instruction}", file="on_build")
+    if len(read.stages[0].instructions) != 1:
+        raise ValueError(f"not one instruction: {instruction!r}")
+    return read.stages[0].instructions[0].arguments()
 
 
 def pairs(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal
 
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from typing_extensions import override
 
 from pycontainer.build._archives import is_archive, unpacked
@@ -71,11 +71,19 @@ class Copy(Step):
     unpack: bool = False
     lenient: bool = False
 
+    @override
+    def definition(self) -> object:
+        """The fields but the name of the origin: a stage of another name holds the same."""
+        return asdict(self, filter=lambda attribute, _: attribute.name != "origin")
+
     @property
     def title(self) -> str:
         """As in a Dockerfile."""
+        return self._written(self.origin)
+
+    def _written(self, origin: str) -> str:
         flags = {
-            "from": self.origin,
+            "from": origin,
             "chown": self.owner or "",
             "chmod": f"{self.mode:o}" if isinstance(self.mode, int) else self.mode or "",
         }
@@ -102,7 +110,8 @@ class Copy(Step):
 
     @override
     def apply(self, base: State, layer: Layer | None, work: Work) -> State:
-        return base.after(work.history(self.title), layer=layer)
+        # As BuildKit has it, without where from: stages have other names in other files.
+        return base.after(work.history(self._written("")), layer=layer)
 
 
 @frozen

@@ -28,6 +28,7 @@ from pycontainer.build.dockerfile._instructions import (
 from pycontainer.build.dockerfile._lines import Directives
 from pycontainer.build.dockerfile._lint import BuildWarning, check
 from pycontainer.build.dockerfile._location import Location
+from pycontainer.build.dockerfile._printed import PrintedDockerfile
 
 __all__ = [
     "Add",
@@ -48,6 +49,7 @@ __all__ = [
     "Location",
     "Maintainer",
     "Onbuild",
+    "PrintedDockerfile",
     "Run",
     "Shell",
     "Stage",

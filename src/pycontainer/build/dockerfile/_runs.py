@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pycontainer.build.dockerfile._instructions import Run
     from pycontainer.build.dockerfile._steps import StageSteps
 
-__all__ = ["run"]
+__all__ = ["command_of", "run"]
 
 _SCRIPTS: Final = "/dev/pipes"
 """Where BuildKit shows scripts."""
@@ -24,7 +24,7 @@ def run(steps: StageSteps, instruction: Run) -> None:
     """Add the step of RUN."""
     maker = MountMaker(steps)
     mounts: list[RunMount] = [maker.make(text) for text in instruction.mounts]
-    command, script = _command(instruction)
+    command, script = command_of(instruction)
     if script is not None:
         mounts.append(script)
     shown = instruction.arguments() if command != instruction.command else ""
@@ -43,7 +43,7 @@ def run(steps: StageSteps, instruction: Run) -> None:
     )
 
 
-def _command(instruction: Run) -> tuple[tuple[str, ...] | str, ScriptMount | None]:
+def command_of(instruction: Run) -> tuple[tuple[str, ...] | str, ScriptMount | None]:
     """What is executed: a lone heredoc is the shell's text, or a script if it begins with ``#!``."""
     command = instruction.command
     if not instruction.heredocs or not isinstance(command, str):
