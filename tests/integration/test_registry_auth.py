@@ -137,6 +137,24 @@ class TestTokens:
             push(client, data=DATA + b"more")
         assert len(tokens.front.asked) == 3
 
+    def test_new_token_that_ended_before_it_was_used(
+        self, server: RegistryServer, tokens: TokenServer
+    ) -> None:
+        guard, ended = Guard(tokens), [True]
+
+        def before(asked: Asked) -> Reply | None:
+            if asked.header("authorization") and ended:
+                ended.pop()
+                tokens.given.clear()
+            return guard(asked)
+
+        with (
+            Front(server.host, before=before) as front,
+            Client(front.host, credentials=ANN) as client,
+        ):
+            assert not client.blob_exists("a", Digest.of(b"nothing"))
+            assert not ended
+
     def test_token_is_renewed_before_it_expires(self, server: RegistryServer) -> None:
         with (
             TokenServer(lifetime=0.001) as tokens,

@@ -488,3 +488,172 @@ def test_a_push_has_an_end(image: Image, server: RegistryServer) -> None:
     ):
         registry.push(image, "new:1", within=0.2)
         pytest.fail("it took longer than it may")
+
+
+# --- streams ---------------------------------------------------------------------------------
+
+
+class Pipe:
+    """What can be read once, in odd pieces; nobody knows its size."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def read(self, n: int, /) -> bytes:
+        return self._file.read(min(n, 37_000))
+
+
+def push_stream(client: Client, chunk: int = 100_000) -> None:
+    sent: list[int] = []
+    assert (
+        client.push_stream("a", Pipe(DATA), BLOB.media_type, chunk=chunk, progress=sent.append)
+        == BLOB
+    )
+    assert sum(sent) == len(DATA)
+
+
+@pytest.mark.parametrize("chunk", [33_333, 100_000, 700_000, 1 << 20])
+def test_a_stream_goes_in_chunks(server: RegistryServer, chunk: int) -> None:
+    with Front(server.host) as front, Client(front.host) as client:
+        push_stream(client, chunk)
+        assert [len(a.body) for a in front.requests("PATCH")] == [
+            min(chunk, len(DATA) - start) for start in range(0, len(DATA), chunk)
+        ]
+        assert [len(a.body) for a in front.requests("PUT")] == [0]
+    check(server)
+
+
+def test_a_stream_of_nothing(server: RegistryServer) -> None:
+    with Client(server.host) as client:
+        nothing = client.push_stream("a", io.BytesIO())
+        assert (nothing.size, nothing.digest) == (0, Digest.of(b""))
+        assert client.blob_exists("a", nothing.digest)
+        with pytest.raises(ValueError, match="chunks of 0"):
+            client.push_stream("a", io.BytesIO(), chunk=0)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 1.0])
+def test_a_stream_goes_on_where_the_registry_says(server: RegistryServer, part: float) -> None:
+    half = HalfTaken(server, 3, part)
+    with Front(server.host, before=half) as front, Client(front.host) as client:
+        push_stream(client)
+    assert half.left == 0
+    assert half.arrived == len(DATA)
+    check(server)
+
+
+def test_a_stream_whose_last_answers_are_lost(server: RegistryServer) -> None:
+    lost = ["PUT", "PATCH"]
+
+    def lose(asked: Asked, reply: Reply) -> Reply:
+        if asked.method in lost:
+            lost.remove(asked.method)
+            return Reply(hang_up=True)
+        return reply
+
+    with Front(server.host, after=lose) as front, Client(front.host) as client:
+        push_stream(client)
+        assert len(front.requests("PUT")) == 1
+    assert not lost
+    check(server)
+
+
+def test_a_stream_whose_end_does_not_get_through(server: RegistryServer) -> None:
+    broken = [Reply(hang_up=True), Reply(503, {"Retry-After": "0"})]
+
+    def before(asked: Asked) -> Reply | None:
+        return broken.pop() if broken and asked.method == "PUT" else None
+
+    with Front(server.host, before=before) as front, Client(front.host) as client:
+        push_stream(client)
+    check(server)
+
+
+def test_a_stream_to_who_wants_smaller_requests(
+    server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pycontainer.registry._stream_upload._SMALLEST", 30_000)
+
+    def small(asked: Asked) -> Reply | None:
+        return Reply(413) if len(asked.body) > 40_000 else None
+
+    with Front(server.host, before=small) as front, Client(front.host) as client:
+        push_stream(client, 400_000)
+    check(server)
+
+
+def test_a_stream_to_who_wants_larger_requests(server: RegistryServer) -> None:
+    def ask_for_more(asked: Asked, reply: Reply) -> Reply:
+        if asked.method == "POST":
+            return evolve(reply, headers={**reply.headers, "OCI-Chunk-Min-Length": "250000"})
+        return reply
+
+    with Front(server.host, after=ask_for_more) as front, Client(front.host) as client:
+        push_stream(client)
+        assert [len(a.body) for a in front.requests("PATCH")] == [250_000, 250_000, 200_000]
+    check(server)
+
+
+@pytest.mark.parametrize("claim", ["0-99999", "0-99998", "0-9999999", "0-120000", "", None])
+def test_a_registry_that_lies_about_a_stream(server: RegistryServer, claim: str | None) -> None:
+    """The third chunk is lost. What has been read cannot be read again: that must be an error."""
+    half = HalfTaken(server, 1, 0.5)
+
+    def before(asked: Asked) -> Reply | None:
+        return half(asked) if asked.header("content-range").startswith("200000-") else None
+
+    def lie(asked: Asked, reply: Reply) -> Reply:
+        if asked.method == "GET" and "uploads" in asked.path:
+            if claim is None:
+                return Reply(404, body=b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}')
+            headers = {k: v for k, v in reply.headers.items() if k.lower() != "range"}
+            return evolve(reply, headers={**headers, "Range": claim} if claim else headers)
+        return reply
+
+    with (
+        Front(server.host, before=before, after=lie) as front,
+        Client(front.host) as client,
+        pytest.raises(RegistryError, match="cannot be read again"),
+    ):
+        push_stream(client)
+    assert half.left == 0
+
+
+def test_a_registry_that_lies_a_little_about_a_stream(server: RegistryServer) -> None:
+    half = HalfTaken(server, 1, 0.5)
+
+    def lie(asked: Asked, reply: Reply) -> Reply:
+        if asked.method == "GET" and "uploads" in asked.path:
+            return evolve(reply, headers={**reply.headers, "Range": "0-49000"})
+        return reply
+
+    with Front(server.host, before=half, after=lie) as front, Client(front.host) as client:
+        with pytest.raises(RegistryError):
+            push_stream(client)
+        assert not client.blob_exists("a", BLOB.digest)
+
+
+def test_a_stream_to_a_registry_that_always_breaks(server: RegistryServer) -> None:
+    def break_down(asked: Asked) -> Reply | None:
+        return Reply(hang_up=True) if asked.method == "PATCH" else None
+
+    with Front(server.host, before=break_down) as front, Client(front.host) as client:
+        with pytest.raises(RegistryUnavailable, match="bytes from 0 on"):
+            push_stream(client)
+        assert len(front.requests("PATCH")) <= 5
+
+
+def test_a_token_that_expires_while_a_stream_goes(server: RegistryServer) -> None:
+    with TokenServer() as tokens:
+
+        def expire(asked: Asked, reply: Reply) -> Reply:
+            if asked.method == "PATCH":
+                tokens.given.clear()
+            return reply
+
+        with (
+            Front(server.host, before=Guard(tokens), after=expire) as front,
+            Client(front.host) as client,
+        ):
+            push_stream(client)
+    check(server)

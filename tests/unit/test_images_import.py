@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,7 @@ def test_the_first_failure_ends_the_rest() -> None:
 
     def work(number: int) -> None:
         begun.append(number)
+        time.sleep(0.002)  # else all may be done before the first failure is heard of
         raise ValueError(number)
 
     with pytest.raises(ValueError, match=r"\d"):

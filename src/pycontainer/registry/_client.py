@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -16,10 +15,12 @@ from pycontainer.errors import (
 from pycontainer.oci import Descriptor, Digest, media_types, parse_manifest
 from pycontainer.registry._download import Download
 from pycontainer.registry._names import check_repository, check_target
-from pycontainer.registry._pages import next_link
 from pycontainer.registry._referrers import drop_referrer, list_referrers, note_referrer
-from pycontainer.registry._requests import Request, resolve
+from pycontainer.registry._requests import Request
+from pycontainer.registry._stream_upload import StreamUpload
+from pycontainer.registry._tags import list_tags
 from pycontainer.registry._upload import BlobUpload
+from pycontainer.registry._upload_session import UploadSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pycontainer.registry._credentials import Credentials
     from pycontainer.registry._requests import Answer
+    from pycontainer.registry._stream_upload import Stream
     from pycontainer.registry._tls import Tls
 
 __all__ = ["ALL_MANIFESTS", "Client", "FetchedManifest"]
@@ -426,6 +428,37 @@ class Client:
             upload.send(file)
         return True
 
+    def push_stream(
+        self,
+        repository: str,
+        stream: Stream,
+        media_type: str = "application/octet-stream",
+        *,
+        progress: Callable[[int], None] | None = None,
+        chunk: int = 8 << 20,
+    ) -> Descriptor:
+        """Store what a stream gives, whose size and digest are not known before its end.
+
+        It is sent in chunks ("Pushing a blob in chunks"), of which one is in memory at a time. Where a
+        request breaks, the registry is asked what it has, and the rest of the chunk follows.
+
+        Args:
+            repository: Where to.
+            stream: Its ``read(n)`` gives up to `n` bytes, none at the end; a pipe will do.
+            media_type: What it is, for the descriptor.
+            progress: Called with the number of bytes that have just arrived, chunk by chunk.
+            chunk: Bytes of a request; more if the registry asks for more, fewer if it refuses so many.
+
+        Returns:
+            The blob's media type, digest (SHA-256) and size.
+
+        Raises:
+            RegistryError: The registry cannot be reached, refuses, or has forgotten the upload.
+        """
+        scopes = _scopes(check_repository(repository), "pull,push")
+        session = UploadSession(self._transport, repository, scopes)
+        return StreamUpload(session, chunk, progress).send(stream, media_type)
+
     # --- tags --------------------------------------------------------------------------------
 
     def tags(
@@ -442,30 +475,8 @@ class Client:
             ManifestNotFound: There is no such repository.
             RegistryError: The registry cannot be reached, refuses, or answers against the rules.
         """
-        asked = {"n": page, "last": after}
-        query = urlencode({name: value for name, value in asked.items() if value is not None})
-        path = f"/v2/{check_repository(repository)}/tags/list"
-        target: str | None = f"{path}?{query}" if query else path
-        tags: list[str] = []
-        seen: set[str] = set()
-        while target is not None:
-            if target in seen:
-                raise RegistryError(f"{self.host} lists the tags of {repository} in a circle")
-            seen.add(target)
-            what = f"list the tags of {self.host}/{repository}"
-            request = Request(
-                "GET",
-                target,
-                what,
-                scopes=_scopes(repository, "pull"),
-                missing=ManifestNotFound,
-                largest=_LARGEST_LIST,
-            )
-            answer = self._transport.call(request)
-            tags += _tags_of(answer, what)
-            link = next_link(answer.headers.get("link"))
-            target = resolve(answer.url, link, what) if link is not None else None
-        return tags
+        check_repository(repository)
+        return list_tags(self._transport, repository, page=page, after=after)
 
 
 def _scopes(repository: str, actions: str) -> tuple[str, ...]:
@@ -482,18 +493,3 @@ def _blob_path(repository: str, digest: Digest) -> str:
 
 def _media_type(answer: Answer) -> str:
     return answer.headers.get("content-type", "").partition(";")[0].strip()
-
-
-def _tags_of(answer: Answer, what: str) -> list[str]:
-    try:
-        document = json.loads(answer.data)
-        tags = document["tags"]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise RegistryError(
-            f"cannot {what}: the answer is no list", status=answer.status
-        ) from error
-    if tags is None:  # how some registries write an empty list
-        return []
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise RegistryError(f"cannot {what}: the answer is no list of tags", status=answer.status)
-    return tags

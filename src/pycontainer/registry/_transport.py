@@ -45,6 +45,8 @@ _log = logging.getLogger("pycontainer.registry")
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
+_MOST_RENEWALS: Final = 2
+"""Of a token for one request: the first new one may have ended, too, before it was used."""
 _FILL_SECONDS: Final = 0.1
 _PART: Final = 1 << 20
 _LARGEST_BODY: Final = 64 << 10
@@ -242,19 +244,22 @@ class Transport:
             return self._exchange(method, url, body, headers)
         used = self.authorizer.header(request.scopes)
         response = self._exchange(method, url, body, _authorized(headers, used))
-        if response.status != 401:
-            return response
-        challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
-        try:
-            fresh = self.authorizer.renewed(used, challenges, request.scopes)
-        except BaseException:
-            _release(response)
-            raise
-        # What was sent was refused before it was taken, and can be sent again.
-        if fresh is None or (isinstance(body, FileBody) and not body.rewind()):
-            return response
-        _read_reason(response)
-        return self._exchange(method, url, body, _authorized(headers, fresh))
+        for _ in range(_MOST_RENEWALS):
+            if response.status != 401:
+                break
+            challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
+            try:
+                fresh = self.authorizer.renewed(used, challenges, request.scopes)
+            except BaseException:
+                _release(response)
+                raise
+            # What was sent was refused before it was taken, and can be sent again.
+            if fresh is None or (isinstance(body, FileBody) and not body.rewind()):
+                break
+            _read_reason(response)
+            response = self._exchange(method, url, body, _authorized(headers, fresh))
+            used = fresh
+        return response
 
     def _exchange(
         self, method: str, url: str, body: bytes | FileBody | None, headers: dict[str, str]

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING, BinaryIO, Final
-from urllib.parse import quote
 
 from attrs import define, field
 
-from pycontainer.errors import (
-    ManifestNotFound,
-    RegistryError,
-    RegistryTimeout,
-    RegistryUnavailable,
-)
-from pycontainer.registry._body import FileBody
-from pycontainer.registry._requests import Request, resolve
+from pycontainer.errors import RegistryError, RegistryTimeout, RegistryUnavailable
 from pycontainer.registry._retry import PASSING, Failed
+from pycontainer.registry._upload_session import UploadSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainer.oci import Descriptor
-    from pycontainer.registry._requests import Answer
     from pycontainer.registry._transport import Transport
 
 __all__ = ["BlobUpload"]
 
 _log = logging.getLogger("pycontainer.registry")
 
-_OCTETS: Final = "application/octet-stream"
-_RECEIVED: Final = re.compile(r"(?:bytes[ =])?0-(\d{1,19})", re.ASCII)
 _MOST_RESTARTS: Final = 3
 _SMALLER: Final = 16 << 20
 """Bytes of a chunk for a registry, or a proxy before it, that takes no larger request (413)."""
@@ -56,7 +45,7 @@ class BlobUpload:
     scopes: tuple[str, ...]
     progress: Callable[[int], None] | None = None
     chunk: int | None = None
-    _location: str = field(init=False, default="")
+    _session: UploadSession = field(init=False)
     _offset: int = field(init=False, default=0)
     _sent: int = field(init=False, default=0)
     _position: int = field(init=False, default=0)
@@ -64,36 +53,21 @@ class BlobUpload:
     _asked: bool = field(init=False, default=False)
     _restarts: int = field(init=False, default=0)
 
+    def __attrs_post_init__(self) -> None:
+        self._session = UploadSession(self.transport, self.repository, self.scopes, self._moved)
+
     def begin(self, query: str = "", scopes: tuple[str, ...] = ()) -> bool:
         """Open the upload; False if the registry mounted the blob instead, as `query` asked.
 
         Raises:
             RegistryError: The registry cannot be reached or refuses.
         """
-        what = f"begin an upload to {self._name}"
-        request = Request(
-            "POST",
-            f"/v2/{self.repository}/blobs/uploads/{query}",
-            what,
-            expect=frozenset({201, 202}),
-            scopes=self.scopes + scopes,
-            missing=ManifestNotFound,
-        )
-        answer = self.transport.call(request)
-        if answer.status == 201:
+        if not self._session.open(query, scopes):
             return False
-        if not answer.headers.get("location"):
-            raise RegistryError(
-                f"{self.transport.base} opens an upload to {self.repository} but does not say where "
-                "(no Location)",
-                status=answer.status,
-            )
-        least = answer.headers.get("oci-chunk-min-length", "")
-        if self.chunk is not None and least.isascii() and least.isdigit():
-            self.chunk = max(self.chunk, min(int(least), max(self.blob.size, 1)))
+        if self.chunk is not None and self._session.least:
+            self.chunk = max(self.chunk, min(self._session.least, max(self.blob.size, 1)))
         self._offset = self._sent = 0
         self._asked = False
-        self._follow(answer, what)
         return True
 
     def send(self, file: BinaryIO) -> None:
@@ -116,7 +90,7 @@ class BlobUpload:
             except RegistryError as error:
                 if error.status == 413 and self._lessen():
                     continue
-                if self._may_be_done(error) and self._has_arrived():
+                if self._may_be_done(error) and self._session.holds(self.blob.digest):
                     return
                 if self._offset > reached:
                     attempt, reached = 1, self._offset
@@ -128,38 +102,22 @@ class BlobUpload:
 
     def _send_rest(self, file: BinaryIO) -> None:
         size = self.blob.size
+        what = f"write blob {self.blob.digest} to {self._session.name}"
         while self.chunk is not None and self._offset < size:
             count = min(self.chunk, size - self._offset)
-            answer = self.transport.call(self._request("PATCH", self._location, file, count))
-            self._follow(answer, f"write to {self._name}")
+            self._seek(file, count)
+            self._session.patch(what, file, self._offset, count)
             self._offset += count
-        separator = "&" if "?" in self._location else "?"
-        digest = quote(str(self.blob.digest), safe=":")
-        target = f"{self._location}{separator}digest={digest}"
-        self.transport.call(self._request("PUT", target, file, size - self._offset))
+        count = size - self._offset
+        self._seek(file, count)
+        self._session.put(what, self.blob.digest, file, self._offset, count)
 
-    def _request(self, method: str, target: str, file: BinaryIO, count: int) -> Request:
-        headers = {"Content-Type": _OCTETS}
-        if count and (method == "PATCH" or self._offset):
-            headers["Content-Range"] = f"{self._offset}-{self._offset + count - 1}"
+    def _seek(self, file: BinaryIO, count: int) -> None:
+        """Make the file stand where so many bytes are to be sent from."""
         if count:
             file.seek(self._offset)
             self._position = self._offset
         self._sent = max(self._sent, self._offset + count)
-        return Request(
-            method,
-            target,
-            f"write blob {self.blob.digest} to {self._name}",
-            expect=frozenset({201} if method == "PUT" else {202}),
-            headers=headers,
-            scopes=self.scopes,
-            body=FileBody(file, count, self._moved) if count else None,
-        )
-
-    def _follow(self, answer: Answer, what: str) -> None:
-        location = answer.headers.get("location")
-        if location:
-            self._location = resolve(answer.url, location, what)
 
     # --- and back on it ------------------------------------------------------------------------
 
@@ -188,50 +146,21 @@ class BlobUpload:
 
     def _ask(self) -> bool:
         """Ask how much of the blob has arrived; False if the upload must begin anew."""
-        what = f"find where an upload to {self._name} stands"
-        request = Request(
-            "GET", self._location, what, expect=frozenset({204, 404}), scopes=self.scopes
-        )
-        try:
-            answer = self.transport.call(request)
-        except RegistryTimeout:
-            raise
-        except RegistryError:
+        offset = self._session.ask()
+        if offset is None:
             return False
-        if answer.status == 404:
-            return False
-        found = _RECEIVED.match(answer.headers.get("range", ""))
-        offset = int(found[1]) + 1 if found is not None else 0
-        if offset == 1:  # an empty upload says so too
-            offset = 0
         if offset > self._sent:
-            _log.warning("%s claims %d bytes of %d sent", self._name, offset, self._sent)
+            _log.warning("%s claims %d bytes of %d sent", self._session.name, offset, self._sent)
             return False
         self._offset = offset
         self._asked = True
-        self._follow(answer, what)
         return True
 
     def _may_be_done(self, error: RegistryError) -> bool:
         return isinstance(error, RegistryUnavailable) and self._sent == self.blob.size
-
-    def _has_arrived(self) -> bool:
-        """Whether the registry has the blob, although its last answer did not come through."""
-        request = Request(
-            "HEAD",
-            f"/v2/{self.repository}/blobs/{self.blob.digest}",
-            f"look for blob {self.blob.digest} in {self._name}",
-            expect=frozenset({200, 404}),
-            scopes=self.scopes,
-        )
-        return self.transport.call(request).status == 200
 
     def _moved(self, count: int) -> None:
         self._position = min(self._position + count, self.blob.size)
         if self.progress is not None and self._position > self._told:
             self.progress(self._position - self._told)
             self._told = self._position
-
-    @property
-    def _name(self) -> str:
-        return f"{self.transport.base.partition('://')[2]}/{self.repository}"
