@@ -18,6 +18,7 @@ import pytest
 from leakcheck import MARK, Machine, open_files, settled
 
 if TYPE_CHECKING:
+    from objectstore import ObjectStore
     from pycontainer.content import Store
 
 CI = bool(os.environ.get("CI"))
@@ -69,6 +70,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             content.Store.default().close()
     if zygote := sys.modules.get("pycontainer.runtime._zygote"):
         zygote._at_exit()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An object store, and credentials for it in the environment."""
+    from objectstore import ObjectStore
+
+    with pytest.MonkeyPatch.context() as patch, ObjectStore() as store:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+        yield store
 
 
 @pytest.fixture

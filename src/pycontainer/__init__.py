@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pycontainer.images import Image, ImageIndex, PublicKey, Registry, SigningKey
     from pycontainer.network import Membership, Network
     from pycontainer.oci import Digest, Platform, Reference
-    from pycontainer.registry import Credentials, ServerOptions, Tls, Upstream
+    from pycontainer.registry import Credentials, S3Bucket, ServerOptions, Tls, Upstream
 
 __all__ = [
     "Builder",
@@ -66,6 +66,7 @@ __all__ = [
     "PublicKey",
     "Reference",
     "Registry",
+    "S3Bucket",
     "Security",
     "ServerOptions",
     "SigningKey",
@@ -110,6 +111,7 @@ _HOMES = {
     "PublicKey": "images",
     "Reference": "oci",
     "Registry": "images",
+    "S3Bucket": "registry",
     "Security": "containers",
     "ServerOptions": "registry",
     "SigningKey": "images",

@@ -12,14 +12,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from attrs import frozen
 
+from pycontainer.content import Store
 from pycontainer.errors import RegistryError, UnsupportedFeature
+from pycontainer.images import Registry
 from pycontainer.oci import Descriptor, Digest, Index, Manifest, media_types
-from pycontainer.registry import RegistryServer, serve
+from pycontainer.registry import RegistryServer, S3Bucket, serve
 
 DATA = b"0123456789" * 10
 DIGEST = Digest.of(DATA)
@@ -64,9 +66,24 @@ class Wire:
         return port
 
 
+Kind = Literal["directory", "store", "bucket"]
+
+
+@pytest.fixture(params=["directory", "store", "bucket"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """What the server keeps things in."""
+    found: Kind = request.param
+    return found
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RegistryServer]:
-    with serve(tmp_path / "served") as server:
+def server(kind: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RegistryServer]:
+    place: Path | S3Bucket | Store = tmp_path / "served"
+    if kind == "store":
+        place = request.getfixturevalue("store")
+    elif kind == "bucket":
+        place = request.getfixturevalue("object_store").bucket()
+    with Registry.serve(place) as server:
         yield server
 
 
@@ -314,6 +331,7 @@ class TestUploads:
         assert reply.status == 202
         self.finished(wire, wire.ask("PUT", f"{location}?digest={DIGEST}"))
 
+    @pytest.mark.parametrize("kind", ["directory"], indirect=True)
     def test_single_post_that_is_cut_leaves_nothing(
         self, wire: Wire, server: RegistryServer, tmp_path: Path
     ) -> None:
@@ -326,6 +344,7 @@ class TestUploads:
         cut.connection.close()
         wait_until(lambda: not any(uploads.iterdir()))
 
+    @pytest.mark.parametrize("kind", ["directory"], indirect=True)
     def test_client_that_leaves_before_the_answer(
         self, wire: Wire, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -370,6 +389,7 @@ class TestUploads:
         assert wire.ask("GET", "/v2/").status == 200
         assert wire.port == port
 
+    @pytest.mark.parametrize("kind", ["directory"], indirect=True)
     def test_disk_full(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -431,6 +451,8 @@ class TestManifests:
 
     def test_delete(self, wire: Wire) -> None:
         document = image(wire, "a", "v1")
+        # In a store it would go with its last name.
+        push_manifest(wire, "a", str(document.digest), document)
         assert wire.ask("DELETE", "/v2/a/manifests/v1").status == 202
         assert wire.ask("GET", "/v2/a/manifests/v1").status == 404
         assert wire.ask("GET", f"/v2/a/manifests/{document.digest}").status == 200

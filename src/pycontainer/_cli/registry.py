@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING
 from pycontainer.content import Store
 from pycontainer.errors import RegistryError
 from pycontainer.images import Registry
-from pycontainer.registry import ANONYMOUS, ServerOptions, Upstream, read_htpasswd
+from pycontainer.registry import ANONYMOUS, S3Bucket, ServerOptions, Upstream, read_htpasswd
 
 if TYPE_CHECKING:
     import argparse
 
 __all__ = ["add_arguments", "registry"]
 
+Place = str | Store | S3Bucket
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    parser.add_argument("path", nargs="?", help="the directory that keeps what is pushed")
+    parser.add_argument(
+        "path", nargs="?", help="what keeps what is pushed: a directory, or s3://BUCKET/PREFIX"
+    )
+    parser.add_argument("--endpoint", metavar="URL", help="of the object store, if not Amazon's")
     parser.add_argument(
         "--store",
         nargs="?",
@@ -79,14 +84,19 @@ def registry(arguments: argparse.Namespace) -> int:
         return _serve(_place(arguments, stack), (host.strip("[]"), int(port)), arguments)
 
 
-def _place(arguments: argparse.Namespace, stack: ExitStack) -> str | Store:
+def _place(arguments: argparse.Namespace, stack: ExitStack) -> Place:
     """What is served; a store is closed with the stack."""
     if arguments.store is None:
-        return str(arguments.path)
+        path = str(arguments.path)
+        return S3Bucket.parse(path, endpoint=arguments.endpoint) if _is_s3(path) else path
     return stack.enter_context(Store.open(arguments.store or None))
 
 
-def _serve(place: str | Store, address: tuple[str, int], arguments: argparse.Namespace) -> int:
+def _is_s3(path: str) -> bool:
+    return path.startswith("s3://")
+
+
+def _serve(place: Place, address: tuple[str, int], arguments: argparse.Namespace) -> int:
     if arguments.collect:
         return _collect(place)
     ended = threading.Event()
@@ -100,7 +110,7 @@ def _serve(place: str | Store, address: tuple[str, int], arguments: argparse.Nam
     return 0
 
 
-def _collect(place: str | Store) -> int:
+def _collect(place: Place) -> int:
     with Registry.serve(place, options=ServerOptions(read_only=True)) as server:
         done = server.collect()
     print(f"{done.links} links and {done.blobs} blobs of {done.freed} bytes are gone")

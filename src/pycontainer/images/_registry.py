@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pycontainer.images._index import ImageIndex
     from pycontainer.images._sign import PublicKey, Signature, SigningKey
     from pycontainer.images._trust import Policy
-    from pycontainer.registry import ServerOptions
+    from pycontainer.registry import S3Bucket, ServerOptions
 
 __all__ = ["Registry"]
 
@@ -315,18 +315,19 @@ class Registry:
 
     @staticmethod
     def serve(
-        place: str | os.PathLike[str] | Store,
+        place: str | os.PathLike[str] | S3Bucket | Store,
         *,
         address: tuple[str, int] = ("127.0.0.1", 0),
         options: ServerOptions | None = None,
     ) -> RegistryServer:
-        """Serve a registry of one's own, from a directory or a store.
+        """Serve a registry of one's own, from a directory, a bucket or a store.
 
         A store's images are served under the names that people write, ``app:1`` or
         ``ghcr.io/team/app:1``, without a copy of them; what is pushed becomes images of the store.
 
         Args:
-            place: The directory, made if it is not there; or the store, which must stay open.
+            place: The directory, made if it is not there; a bucket of an object store; or the store,
+                which must stay open.
             address: Host and port; port 0 for a free one.
             options: Users, TLS, limits and the like; None for an open registry.
 

@@ -78,6 +78,8 @@ class StoreStorage:
         store: The store; it must stay open.
     """
 
+    remote = False
+
     def __init__(self, store: Store) -> None:
         self._store = store
         store.db.ensure(_SCHEMA)

@@ -10,6 +10,7 @@ from pycontainer.registry._download import Download
 from pycontainer.registry._manifests import parts_of
 from pycontainer.registry._mirrors import Mirrored
 from pycontainer.registry._referrers import referrer
+from pycontainer.registry._s3_bucket import S3Bucket
 from pycontainer.registry._server import RegistryServer, serve
 from pycontainer.registry._server_options import Action, ServerOptions, read_htpasswd
 from pycontainer.registry._storage import Collected, Needed, Storage, StoredManifest, Upload
@@ -32,6 +33,7 @@ __all__ = [
     "Mirrored",
     "Needed",
     "RegistryServer",
+    "S3Bucket",
     "ServerOptions",
     "Storage",
     "StoredManifest",

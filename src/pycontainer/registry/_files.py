@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from pycontainer.content import BlobDir
 from pycontainer.errors import BlobNotFound
 from pycontainer.oci import Descriptor, Digest, Index, Manifest, parse_manifest
-from pycontainer.registry._manifests import parts_of
+from pycontainer.registry._garbage import digests_in, reachable
 from pycontainer.registry._referrers import referrer
 from pycontainer.registry._storage import Collected, StoredManifest
 from pycontainer.registry._uploads import FileUploads, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -54,6 +54,8 @@ class FileStorage:
     Args:
         root: The directory, made on demand.
     """
+
+    remote = False
 
     def __init__(self, root: Path) -> None:
         self._repositories = root / "repositories"
@@ -254,10 +256,10 @@ class FileStorage:
         count = 0
         if untagged:
             tagged = {self._tagged(repository, tag) for tag in self.tags(repository) or ()}
-            for digest in manifests - _reachable(tagged, documents):
+            for digest in manifests - reachable(tagged, documents):
                 count += self._drop(repository, "_manifests", digest, oldest)
         kept = {d for d in manifests if self._link(repository, "_manifests", d).exists()}
-        needed = {part for digest in kept for part in _parts(documents[digest])}
+        needed = {part for digest in kept for part in digests_in(documents[digest])}
         for digest in set(self._digests(repository, "_blobs")) - needed:
             count += self._drop(repository, "_blobs", digest, oldest)
         return count
@@ -289,30 +291,6 @@ class FileStorage:
 
     def _referrers(self, repository: str, subject: Digest) -> Path:
         return self._link(repository, "_referrers", subject)
-
-
-def _parts(document: Manifest | Index | None) -> set[Digest]:
-    return set() if document is None else {part.digest for part in parts_of(document)}
-
-
-def _reachable(
-    tagged: set[Digest], documents: Mapping[Digest, Manifest | Index | None]
-) -> set[Digest]:
-    """The manifests that tags lead to, by indexes, or that refer to such ones as their subject."""
-    found = set[Digest]()
-    todo = list(tagged)
-    while todo:
-        digest = todo.pop()
-        if digest in found or digest not in documents:
-            continue
-        found.add(digest)
-        todo += _parts(documents[digest])
-        todo += [d for d, document in documents.items() if _subject(document) == digest]
-    return found
-
-
-def _subject(document: Manifest | Index | None) -> Digest | None:
-    return None if document is None or document.subject is None else document.subject.digest
 
 
 # --- small files -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pycontainer.registry._codes import ApiError, format_errors, upstream_refusa
 from pycontainer.registry._guard import Guard, Identity, needed
 from pycontainer.registry._measures import Measures
 from pycontainer.registry._names import check_repository
-from pycontainer.registry._storage import Needed
+from pycontainer.registry._storage import Needed, StorageFailed
 from pycontainer.registry._transfer import Part, send_file
 
 if TYPE_CHECKING:
@@ -235,13 +235,16 @@ class Handler(RequestHandler):
         """Call something that may block, off the event loop.
 
         Raises:
-            ApiError: The upstream that it had to ask failed.
+            ApiError: The upstream that it had to ask failed, or the storage.
         """
         try:
             return await self.submit(call, *args, **kwargs)
         except RegistryError as error:
             _log.warning("%s %s: %s", self.request.method, self.request.uri, error)
             raise upstream_refusal(error) from error
+        except StorageFailed as error:
+            _log.exception("%s %s", self.request.method, self.request.uri)
+            raise ApiError("UNKNOWN", "the registry's storage fails", status=503) from error
 
     async def delete_by(
         self, delete: Callable[[str, Digest], bool], repository: str, digest: Digest

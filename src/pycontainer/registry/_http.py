@@ -15,6 +15,7 @@ from tornado.web import Application
 
 from pycontainer.registry._handler import Handler, Service
 from pycontainer.registry._handlers import ROUTES, NotFoundHandler
+from pycontainer.registry._storage import StorageFailed
 
 if TYPE_CHECKING:
     import ssl
@@ -31,8 +32,8 @@ __all__ = ["run"]
 _log = logging.getLogger("pycontainer.registry")
 
 _WORKERS: Final = 8
-_PROXY_WORKERS: Final = 64
-"""Threads of a cache, which wait for its upstream."""
+_REMOTE_WORKERS: Final = 64
+"""Threads where most of them wait for another machine."""
 _CHUNK: Final = 512 << 10
 _ANY_SIZE: Final = 1 << 62
 _EXPIRE_SECONDS: Final = 600.0
@@ -81,7 +82,7 @@ async def _serve(
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
             loop.call_soon_threadsafe(once)
 
-    threads = _WORKERS if options.upstream is None else _PROXY_WORKERS
+    threads = _REMOTE_WORKERS if storage.remote else _WORKERS
     with ThreadPoolExecutor(threads, "pycontainer-registry") as workers:
         service = Service(storage, options, workers)
         service.http = _Server(service) if tls is None else _Server(service, ssl_options=tls)
@@ -105,7 +106,7 @@ async def _expire_uploads(service: Service) -> None:
             )
             if count:
                 _log.info("%d uploads had lain still for %.0f seconds", count, seconds)
-        except OSError:
+        except (OSError, StorageFailed):
             _log.exception("uploads that lie still could not be removed")
         await asyncio.sleep(min(seconds / 2, _EXPIRE_SECONDS))
 

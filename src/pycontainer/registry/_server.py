@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pycontainer.errors import RegistryError, UnsupportedFeature
 from pycontainer.registry._files import FileStorage
+from pycontainer.registry._s3_bucket import S3Bucket
 from pycontainer.registry._server_options import ServerOptions
+from pycontainer.registry._storage import StorageFailed
 from pycontainer.registry._upstream import ProxyStorage
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ _DEFER_SECONDS: Final = 5
 
 
 def serve(
-    place: str | os.PathLike[str] | Storage,
+    place: str | os.PathLike[str] | S3Bucket | Storage,
     *,
     address: tuple[str, int] = ("127.0.0.1", 0),
     options: ServerOptions | None = None,
@@ -37,8 +39,8 @@ def serve(
     """Serve a registry until the result is closed.
 
     Args:
-        place: Where blobs, manifests and tags are kept: a directory, made if it is not there, or
-            a storage.
+        place: Where blobs, manifests and tags are kept: a directory, made if it is not there; a
+            bucket, which must be; or a storage.
         address: Where to listen; port 0 takes a free one.
         options: Users, TLS, limits and the like; see `ServerOptions`.
 
@@ -60,13 +62,28 @@ def serve(
         raise
 
 
-def _storage(place: str | os.PathLike[str] | Storage) -> Storage:
+def _storage(place: str | os.PathLike[str] | S3Bucket | Storage) -> Storage:
+    if isinstance(place, S3Bucket):
+        return _s3_storage(place)
     if not isinstance(place, str | os.PathLike):
         return place
     try:
         return FileStorage(Path(place))
     except OSError as error:
         raise RegistryError(f"cannot serve a registry from {place}: {error.strerror}") from error
+
+
+def _s3_storage(bucket: S3Bucket) -> Storage:
+    try:
+        from pycontainer.registry._s3 import S3Storage
+    except ImportError as error:
+        raise UnsupportedFeature(
+            "keeping a registry in S3", str(error), remedy="pip install 'pycontainer[server,s3]'"
+        ) from error
+    try:
+        return S3Storage(bucket)
+    except StorageFailed as error:
+        raise RegistryError(f"cannot serve a registry from {bucket}: {error}") from error
 
 
 def _tls(options: ServerOptions) -> ssl.SSLContext | None:
@@ -130,8 +147,14 @@ class RegistryServer:
         Args:
             young: Seconds for which blobs stay in a repository without a manifest that needs them.
             untagged: Whether manifests go that no tag leads to, by an index or by their subject.
+
+        Raises:
+            RegistryError: The bucket cannot be used; calling it again goes on.
         """
-        return self._storage.collect(young=young, untagged=untagged)
+        try:
+            return self._storage.collect(young=young, untagged=untagged)
+        except StorageFailed as error:
+            raise RegistryError(f"cannot collect: {error}") from error
 
     def close(self, *, grace: float = 0.0) -> None:
         """Take no more connections, cut those there are, and end the thread. Twice is fine.

@@ -15,13 +15,25 @@ if TYPE_CHECKING:
     from pycontainer.oci import Descriptor, Digest
     from pycontainer.registry._arriving import Arriving
 
-__all__ = ["Collected", "Needed", "Storage", "StoredManifest", "Upload", "UploadBusy"]
+__all__ = [
+    "Collected",
+    "Needed",
+    "Storage",
+    "StorageFailed",
+    "StoredManifest",
+    "Upload",
+    "UploadBusy",
+]
 
 T = TypeVar("T")
 
 
 class UploadBusy(Exception):
     """Another request is writing to that upload."""
+
+
+class StorageFailed(Exception):
+    """Wherever things are kept cannot be reached, or refuses."""
 
 
 class Needed(Exception):
@@ -88,7 +100,12 @@ class Storage(Protocol):
 
     Repository and tag names are checked by the caller. A repository exists once something was
     pushed to it, and blobs are seen only in the repositories that they were pushed or mounted to.
+
+    Attributes:
+        remote: Whether calls wait for another machine, so that many threads are needed.
     """
+
+    remote: bool
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """Size of a blob, or None if the repository does not hold it."""

@@ -81,6 +81,8 @@ class ProxyStorage:
         upstream: Where the rest comes from.
     """
 
+    remote = True
+
     def __init__(self, storage: Storage, upstream: Upstream) -> None:
         self._storage = storage
         self._upstream = upstream
