@@ -110,7 +110,7 @@ def test_processes_are_ended_with_their_container_though_not_with_their_namespac
         ({"pid": "hots"}, errors.ContainerError, "pid='hots'"),
         ({"cgroup": "container:first"}, errors.ContainerError, "cgroup='container:first'"),
         ({"ipc": "container:no-such"}, errors.ContainerNotFound, "no-such"),
-        ({"user": "private"}, errors.UnsupportedFeature, "those of the machine"),
+        ({"user": "container:no-such"}, errors.ContainerNotFound, "no-such"),
         ({"user": "other"}, errors.ContainerError, "user='other'"),
     ],
 )

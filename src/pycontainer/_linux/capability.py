@@ -6,7 +6,14 @@ import ctypes
 
 from pycontainer._linux._syscall import NUMBERS, syscall
 
-__all__ = ["NAMES", "drop_bounding", "mask", "raise_ambient", "set_capabilities"]
+__all__ = [
+    "NAMES",
+    "drop_bounding",
+    "get_capabilities",
+    "mask",
+    "raise_ambient",
+    "set_capabilities",
+]
 
 NAMES = (
     "CAP_CHOWN",
@@ -97,6 +104,15 @@ def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
         inheritable >> high,
     )
     syscall(NUMBERS["capset"], ctypes.addressof(header), ctypes.addressof(data), what="capset")
+
+
+def get_capabilities() -> tuple[int, int, int]:
+    """Effective, permitted and inheritable capabilities of this thread (capget(2))."""
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    syscall(NUMBERS["capget"], ctypes.addressof(header), ctypes.addressof(data), what="capget")
+    effective, permitted, inheritable = (data[n] | data[n + 3] << 32 for n in range(3))
+    return effective, permitted, inheritable
 
 
 def raise_ambient(bits: int) -> None:

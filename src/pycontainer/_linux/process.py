@@ -15,6 +15,7 @@ __all__ = [
     "kill_by_pidfd",
     "set_child_subreaper",
     "set_dumpable",
+    "set_filesystem_ids",
     "set_groups",
     "set_hostname",
     "set_ids",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 CLONE_PIDFD = 0x1000
+_CLONE_PARENT = 0x8000
 _CLONE_INTO_CGROUP = 0x2_0000_0000
 NAMESPACE_FLAGS = {
     "mount": 0x00020000,
@@ -74,7 +76,7 @@ _clone3.restype = ctypes.c_long
 _clone3.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
 
-def clone3(flags: int, *, cgroup: int = -1) -> tuple[int, int]:
+def clone3(flags: int, *, cgroup: int = -1, sibling: bool = False) -> tuple[int, int]:
     """Make a child; returns in both, like fork.
 
     Only for single-threaded processes: another thread's locks would stay held in the child.
@@ -82,13 +84,17 @@ def clone3(flags: int, *, cgroup: int = -1) -> tuple[int, int]:
     Args:
         flags: CLONE_NEW* flags.
         cgroup: Descriptor of a v2 cgroup directory the child is born into, or -1.
+        sibling: Whether it is to be the child of this process's parent, who is told of its end as of
+            this process's.
 
     Returns:
         In the parent the child's pid and a pidfd of it (close-on-exec); in the child (0, -1).
     """
     pidfd = ctypes.c_int(-1)
     args = _CloneArgs(
-        flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=_SIGCHLD
+        flags=flags | CLONE_PIDFD | (_CLONE_PARENT if sibling else 0),
+        pidfd=ctypes.addressof(pidfd),
+        exit_signal=0 if sibling else _SIGCHLD,
     )
     if cgroup >= 0:
         args.flags |= _CLONE_INTO_CGROUP
@@ -168,6 +174,16 @@ def set_ids(uid: int, gid: int) -> None:
     """Set real, effective and saved ids, the group first while that is still allowed."""
     syscall(NUMBERS["setresgid"], gid, gid, gid, what=f"setresgid {gid}")
     syscall(NUMBERS["setresuid"], uid, uid, uid, what=f"setresuid {uid}")
+
+
+def set_filesystem_ids(uid: int, gid: int) -> None:
+    """Set the ids that count for files, of this thread alone (setfsuid(2)); root may set any.
+
+    Going away from 0 takes the capabilities that are about files out of the effective set, coming
+    back puts the permitted ones in again (capabilities(7)).
+    """
+    syscall(NUMBERS["setfsgid"], gid, what=f"setfsgid {gid}")
+    syscall(NUMBERS["setfsuid"], uid, what=f"setfsuid {uid}")
 
 
 def start_time(pid: int, *, proc: int | None = None) -> int:

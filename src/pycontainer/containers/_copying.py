@@ -16,6 +16,7 @@ from pycontainer.layers import Extractor, Kind, Ownership, read_entry, walk_tree
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pycontainer.containers._view import Root
     from pycontainer.layers import Entry
 
 __all__ = ["copy_in", "copy_out"]
@@ -26,13 +27,14 @@ _GRANTING: Final = ("security.", "trusted.")  # attributes that belong to an own
 _SET_IDS: Final = stat.S_ISUID | stat.S_ISGID
 
 
-def copy_in(root: int, source: str, target: str, *, archive: bool) -> None:
+def copy_in(opened: Root, source: str, target: str, *, archive: bool) -> None:
     """Copy from the host beneath a container's root directory.
 
     Raises:
         ContainerFileError: The paths do not fit each other, or something cannot be copied.
         OSError: A path leads nowhere.
     """
+    root = opened.fd
     if ".." in target.split("/"):
         raise ContainerFileError(f"the target {target} leads upwards", code=errno.EINVAL)
     status = os.lstat(source.removesuffix("/.") or "/")
@@ -49,17 +51,21 @@ def copy_in(root: int, source: str, target: str, *, archive: bool) -> None:
     if not archive:
         entries = _granting_nothing(entries, owner=(0, 0))
     _extract(
-        entries, Path(f"/proc/self/fd/{root}"), Ownership.current(), skip=path if into else None
+        opened.owners.going_in(entries),
+        Path(f"/proc/self/fd/{root}"),
+        Ownership.current(),
+        skip=path if into else None,
     )
 
 
-def copy_out(root: int, source: str, target: str, *, archive: bool) -> None:
+def copy_out(opened: Root, source: str, target: str, *, archive: bool) -> None:
     """Copy from beneath a container's root directory to the host.
 
     Raises:
         ContainerFileError: The paths do not fit each other, or something cannot be copied.
         OSError: A path leads nowhere.
     """
+    root = opened.fd
     with ExitStack() as stack:
         plain = source.removesuffix("/.").rstrip("/")
         above, _, name = plain.rpartition("/")
@@ -81,6 +87,7 @@ def copy_out(root: int, source: str, target: str, *, archive: bool) -> None:
             entries = walk_tree(Path(f"/proc/self/fd/{tree}"), prefix=path)
         else:
             entries = iter([read_entry(Path(f"/proc/self/fd/{parent}/{name}"), path)])
+        entries = opened.owners.coming_out(entries)
         if not archive:
             entries = _granting_nothing(entries, owner=(os.geteuid(), os.getegid()))
         _extract(entries, Path(onto).parent, Ownership.ROOT, skip=path if into else None)

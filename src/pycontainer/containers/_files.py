@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from pycontainer.containers._view import Root
     from pycontainer.snapshots import RootfsPlan
 
 __all__ = ["ContainerFiles"]
@@ -99,10 +100,10 @@ class ContainerFiles:
     def stat(self, path: str | PurePosixPath, *, follow_symlinks: bool = True) -> os.stat_result:
         """Size, mode, owner and times of what is at a path."""
         flags = os.O_PATH | (0 if follow_symlinks else os.O_NOFOLLOW)
-        with self._root("look at", path) as root:
-            fd = open_in_root(root, os.fspath(path), flags)
+        with self._opened("look at", path) as root:
+            fd = open_in_root(root.fd, os.fspath(path), flags)
             try:
-                return os.stat(fd)
+                return root.owners.seen(os.stat(fd))
             finally:
                 os.close(fd)
 
@@ -115,7 +116,7 @@ class ContainerFiles:
 
     def write_bytes(self, path: str | PurePosixPath, data: bytes, *, mode: int = 0o644) -> None:
         """Write a regular file, in place of what it holds; `mode` is for a new one."""
-        with self._root("write", path) as root, _writable(root, path, mode) as fd:
+        with self._root("write", path, making=True) as root, _writable(root, path, mode) as fd:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
@@ -147,7 +148,7 @@ class ContainerFiles:
             parents: Whether to make those above it that are missing, with 0755.
             exist_ok: Whether one that is there already is no error.
         """
-        with self._root("make the directory", path) as root:
+        with self._root("make the directory", path, making=True) as root:
             if parents:
                 for above in reversed(PurePosixPath(path).parents):
                     _make_directory(root, above, 0o755, exist_ok=True)
@@ -190,7 +191,7 @@ class ContainerFiles:
                 belong to the container's root user, without set-user-id bits, devices and
                 attributes that grant rights.
         """
-        with self._root("copy to", target) as root:
+        with self._opened("copy to", target) as root, root.owners.root():
             copy_in(root, os.fspath(source), os.fspath(target), archive=archive)
 
     def copy_out(
@@ -211,13 +212,23 @@ class ContainerFiles:
                 belong to this user; set-user-id bits, devices and attributes that grant rights are
                 left out, as whoever made them in the container must not get them outside.
         """
-        with self._root("copy", source, still=True) as root:
+        with self._opened("copy", source, still=True) as root:
             copy_out(root, os.fspath(source), os.fspath(target), archive=archive)
 
     # --- the root ----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _root(self, what: str, path: str | PurePosixPath, *, still: bool = False) -> Iterator[int]:
+    def _root(self, what: str, path: str | PurePosixPath, *, making: bool = False) -> Iterator[int]:
+        with (
+            self._opened(what, path) as root,
+            root.owners.root() if making else contextlib.nullcontext(),
+        ):
+            yield root.fd
+
+    @contextlib.contextmanager
+    def _opened(
+        self, what: str, path: str | PurePosixPath, *, still: bool = False
+    ) -> Iterator[Root]:
         try:
             with opened_root(self._home, self._plan, still=still) as root:
                 yield root

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import asdict, evolve, field, frozen
 
 from pycontainer._linux import inotify
-from pycontainer.containers import _networking
+from pycontainer.containers import _networking, _ranges
 from pycontainer.containers._populate import populate, with_volumes_of
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.containers._view import thaw_after_a_kill
@@ -300,6 +300,7 @@ def forget(store: Store, container_id: str) -> None:
         store.db.ensure(_SCHEMA)
         connection.execute("DELETE FROM container_name WHERE id = ?", (container_id,))
     _networking.release(store, container_id)
+    _ranges.release(store, container_id)
 
 
 def records(store: Store) -> list[Record]:

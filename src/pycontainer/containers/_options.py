@@ -13,6 +13,7 @@ from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names, check_hostname
 from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._networking import NO_NETWORKING, Networking
+from pycontainer.containers._ranges import allocate
 from pycontainer.containers._security import Security
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerError
@@ -118,8 +119,19 @@ class Options:
         spec = spec.evolve(
             annotations={**spec.annotations, **{name: "true" for name, on in marks.items() if on}}
         )
-        spec = self.networking.apply(self.namespaces.apply(spec, find), find)
-        return self.limits.apply(self.security.apply(spec), container_id)
+        self._check_rights()
+        spec = self.limits.apply(self.security.apply(spec), container_id)
+        spec = self.networking.apply(spec, find)
+        return self.namespaces.apply(
+            spec, find, lambda: allocate(store, container_id), store=store.path.resolve()
+        )
+
+    def _check_rights(self) -> None:
+        if self.security.privileged and self.namespaces.user not in (None, "host"):
+            raise ContainerError(
+                "privileged containers get what is the machine's, and so must have its users",
+                remedy="leave privileged or the users out",
+            )
 
     def hostname_of(self, container_id: str) -> str:
         """The name of the container's host; refuses what is none."""

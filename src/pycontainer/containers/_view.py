@@ -8,7 +8,9 @@ import os
 from typing import TYPE_CHECKING
 
 from attrs import evolve
+from attrs import frozen as frozen_value
 
+from pycontainer.containers._owners import AS_ON_HOST, Owners
 from pycontainer.errors import ContainerStateError, UnsupportedFeature
 from pycontainer.oci.runtime import RuntimeSpec
 from pycontainer.runtime import (
@@ -16,6 +18,7 @@ from pycontainer.runtime import (
     State,
     freeze,
     is_frozen,
+    is_rootless,
     mounted_view,
     read_exit,
     read_state,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from pycontainer.snapshots import RootfsPlan
 
 __all__ = [
+    "Root",
     "exclusive_files",
     "frozen",
     "opened_layers",
@@ -42,8 +46,16 @@ _FROZEN = "frozen"
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+@frozen_value
+class Root:
+    """A container's root directory: a descriptor of it, and whose its files are there."""
+
+    fd: int
+    owners: Owners
+
+
 @contextlib.contextmanager
-def opened_root(home: Path, plan: RootfsPlan, *, still: bool = False) -> Iterator[int]:
+def opened_root(home: Path, plan: RootfsPlan, *, still: bool = False) -> Iterator[Root]:
     """The root directory as the container sees it, with volumes and binds.
 
     Of one that does not run the files are mounted for this, where nobody else sees them.
@@ -60,12 +72,12 @@ def opened_root(home: Path, plan: RootfsPlan, *, still: bool = False) -> Iterato
     if root >= 0:
         try:
             with frozen(home) if still else contextlib.nullcontext():
-                yield root
+                yield Root(root, _owners(home))
         finally:
             os.close(root)
         return
     with exclusive_files(home), mounted_view(plan, home, _binds(home)) as root:
-        yield root
+        yield Root(root, AS_ON_HOST)
 
 
 @contextlib.contextmanager
@@ -169,13 +181,29 @@ def _running_root(home: Path) -> int:
     return -1
 
 
-def _binds(home: Path) -> list[Mount]:
+def _spec(home: Path) -> RuntimeSpec | None:
     try:
-        spec = RuntimeSpec.parse((home / "config.json").read_bytes())
+        return RuntimeSpec.parse((home / "config.json").read_bytes())
     except FileNotFoundError:
+        return None
+
+
+def _owners(home: Path) -> Owners:
+    """Whose the files of a container are that runs."""
+    spec = _spec(home)
+    if spec is None or is_rootless():
+        return AS_ON_HOST
+    return Owners(spec.uid_mappings, spec.gid_mappings)
+
+
+def _binds(home: Path) -> list[Mount]:
+    """The binds, with their owners as the container sees them."""
+    spec = _spec(home)
+    if spec is None:
         return []
+    owners = Owners(spec.uid_mappings, spec.gid_mappings)
     return [
-        mount
+        owners.unmapped(mount)
         for mount in spec.mounts
         if {"bind", "rbind"}.intersection(mount.options)
         and OWNER not in mount.extra

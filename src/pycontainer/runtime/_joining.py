@@ -32,6 +32,9 @@ def join_others(plan: dict[str, Any], spec: RuntimeSpec) -> None:
         if Path(path).is_dir():
             owner = _first_process(path)
             path = f"/proc/{owner[0]}/ns/{_FILES.get(namespace.type, namespace.type)}"
+        if namespace.type == "user":
+            plan["user"]["joined"] = [path, *owner]
+            continue
         plan["joined"].append([namespace.type, path, *owner])
     for entry in plan["mounts"]:
         if entry.get("owner"):

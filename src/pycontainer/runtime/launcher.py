@@ -256,7 +256,10 @@ def launch(
     plan["run"] = last_run(directory) + 1 if keep else 1
     # Before anything is made: whoever finds this directory knows what may have to be undone.
     write_spec(spec, directory)
-    write_intent(directory, {n.type for n in spec.namespaces}, plan["cgroup"])
+    user = plan["user"]
+    write_intent(
+        directory, {n.type for n in spec.namespaces}, plan["cgroup"], user and user["root"]
+    )
     plan["network"] = dict(network or {})
     streams = (stdin, stdout, stderr, *kept_open)
     return _start(plan, streams, detached=detach, timeout=timeout)
@@ -326,6 +329,7 @@ def _plan(
                 kinds={n.type for n in spec.namespaces},
                 cgroup=plan["cgroup"],
                 detach=True,
+                root=plan["user"] and plan["user"]["root"],
             ),
         }
     return plan
@@ -378,7 +382,14 @@ def execute(
         ContainerStateError: The container has ended.
     """
     program = seccomp.compile_filter_of(seccomp_profile, process.capabilities.bounding)
-    plan = _execution(process, program, kinds=state.namespaces, cgroup=state.cgroup, detach=detach)
+    plan = _execution(
+        process,
+        program,
+        kinds=state.namespaces,
+        cgroup=state.cgroup,
+        detach=detach,
+        root=state.root,
+    )
     pidfd = state.open_pidfd()
     try:
         return _start(plan, (stdin, stdout, stderr), pidfd=pidfd, detached=detach, timeout=timeout)
@@ -393,14 +404,19 @@ def _execution(
     kinds: Collection[str],
     cgroup: Mapping[str, Any],
     detach: bool,
+    root: Sequence[int] | None,
 ) -> dict[str, Any]:
-    """The plan of a command in a container that has these namespaces and this control group."""
-    entered = [kind for kind in _ENTERED if kind in kinds]
+    """The plan of a command in a container that has these namespaces and this control group.
+
+    Its `root` is the user of the host that its root is, where it has a user namespace.
+    """
+    entered = [kind for kind in _ENTERED if kind in kinds] + (["user"] if root else [])
     return {
         "operation": "exec",
         "process": compile_process(process, program),
         "namespaces": sum(linux.NAMESPACE_FLAGS[kind] for kind in entered),
         "cgroup": cgroup,
+        "root": root and list(root),
         "tty": process.terminal,
         "detach": detach,
     }
@@ -467,7 +483,18 @@ def _start_error(step: str, code: int, text: str, command: str) -> Exception:
             remedy="`python -m pycontainer doctor` tells what this machine refuses",
         )
     if code == errno.EOPNOTSUPP and step.startswith("mount"):
-        return UnsupportedFeature(f"the step {step!r}", text, remedy="leave the owners as they are")
+        return UnsupportedFeature(
+            f"the step {step!r}",
+            text,
+            remedy="leave the owners, or the users, as those of the machine, or keep it on ext4, xfs, "
+            "btrfs or tmpfs",
+        )
+    if step == "make the user namespace" and code in (errno.ENOSPC, errno.EPERM, errno.EINVAL):
+        return UnsupportedFeature(
+            "users of its own for a container",
+            f"the kernel makes no user namespace: {text}",
+            remedy="sysctl user.max_user_namespaces above 0, and a kernel with CONFIG_USER_NS",
+        )
     if code == errno.ENOENT and step == "create the control group":
         return UnsupportedFeature(
             "a limit that was asked for",

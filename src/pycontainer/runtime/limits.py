@@ -42,7 +42,7 @@ def change_limits(state: State, spec: RuntimeSpec, directory: Path, *, name: str
     for kind in ("directories", "parents", "join"):
         group[kind] = list(dict.fromkeys([*state.cgroup.get(kind, ()), *group.get(kind, ())]))
     # First, so that whoever cleans up knows of the groups.
-    write_intent(directory, {n.type for n in spec.namespaces}, group)
+    write_intent(directory, {n.type for n in spec.namespaces}, group, state.root)
     control = open_control(directory)
     if control is not None:
         with control:

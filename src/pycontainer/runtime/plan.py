@@ -21,7 +21,7 @@ from pycontainer.runtime._spec import is_rootless
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pycontainer.oci.runtime import Device, Mount, Process, RuntimeSpec
+    from pycontainer.oci.runtime import Device, IDMapping, Mount, Process, RuntimeSpec
     from pycontainer.runtime.cgroups import CgroupPlan
     from pycontainer.runtime.seccomp import Filter
     from pycontainer.snapshots import RootfsPlan
@@ -34,7 +34,9 @@ __all__ = [
     "boot_id",
     "compile_plan",
     "compile_process",
+    "compile_user",
     "compile_view",
+    "host_id",
 ]
 
 REAPER = "org.pycontainer.init"
@@ -99,8 +101,12 @@ def compile_plan(
     if unknown:
         raise SpecError(f"unknown namespaces: {sorted(unknown)}", path="linux.namespaces")
     _check_namespaces(spec, cgroup)
+    user = compile_user(spec)
+    if user is not None:
+        user["groups"] = _given_groups(cgroup)
     # Entered by init once it is in its control group, which then is what it sees as the top.
     joined = {space.type: space.path for space in spec.namespaces if space.path}
+    joined.pop("user", None)
     flags = sum(NAMESPACE_FLAGS[kind] for kind in kinds - {"cgroup", "user"} - joined.keys())
     rootless = is_rootless()
     compiled = (_compile_mount(m, cgroup.mounts, rootless=rootless) for m in spec.mounts)
@@ -119,9 +125,10 @@ def compile_plan(
         "mounts": mounts,
         "id_maps": [entry["id_map"] for entry in mounts if entry.get("id_map")],
         "joined": [],
+        "user": user,
         "own_pids": "pid" in kinds,
         "reaper": spec.annotations.get(REAPER) == "true",
-        "devices": _compile_devices(spec.devices),
+        "devices": _compile_devices(spec.devices, spec if user else None),
         "bind_devices": rootless,
         "links": [list(link) for link in docker.DEVICE_LINKS],
         "loopback": "network" in kinds - joined.keys(),
@@ -146,13 +153,9 @@ def _check_namespaces(spec: RuntimeSpec, cgroup: CgroupPlan) -> None:
     """
     kinds, rootless = spec.namespace_types(), is_rootless()
     for namespace in spec.namespaces:
-        if namespace.type == "user" and not rootless:
-            raise UnsupportedFeature(
-                "a user namespace for a container of root",
-                "this library gives one to containers of ordinary users only",
-                remedy="run the program as an ordinary user, or leave the namespace out",
-            )
-        if namespace.type in ("mount", "user") and namespace.path:
+        if namespace.path and (
+            namespace.type == "mount" or (namespace.type == "user" and rootless)
+        ):
             raise UnsupportedFeature(
                 f"joining a {namespace.type} namespace", "each container gets one of its own"
             )
@@ -172,6 +175,54 @@ def _check_namespaces(spec: RuntimeSpec, cgroup: CgroupPlan) -> None:
             "without a control group nothing would end all processes of the container",
             remedy="mount the control groups",
         )
+
+
+def compile_user(spec: RuntimeSpec) -> Plan | None:
+    """Make the part of a plan that is the user namespace; None where users are those of this process.
+
+    Raises:
+        SpecError: It has no users, not even root.
+    """
+    if is_rootless() or not any(space.type == "user" for space in spec.namespaces):
+        return None
+    root = [host_id(spec.uid_mappings, 0), host_id(spec.gid_mappings, 0)]
+    if None in root:
+        raise SpecError(
+            "a user namespace without root", path="linux.uidMappings", remedy="map the id 0, too"
+        )
+    user = spec.process.user
+    for maps, ids in (
+        (spec.uid_mappings, [user.uid]),
+        (spec.gid_mappings, [user.gid, *user.additional_gids]),
+    ):
+        for number in ids:
+            if host_id(maps, number) is None:
+                raise SpecError(
+                    f"the id {number} is none of the container's user namespace",
+                    path="process.user",
+                    remedy="map more ids, or run as another user",
+                )
+    return {
+        **_map_texts(spec.uid_mappings, spec.gid_mappings),
+        "fd": -1,
+        "root": root,
+        "joined": [],
+    }
+
+
+def _given_groups(cgroup: CgroupPlan) -> list[str]:
+    """The control groups that the container may divide itself, and so is to own."""
+    names = set(cgroup.delegated) - {""}
+    given = [path for path in cgroup.join if names.intersection(path.split("/"))]
+    return [*given, cgroup.v2] if cgroup.delegated and cgroup.v2 else given
+
+
+def host_id(maps: Sequence[IDMapping], number: int) -> int | None:
+    """What an id inside a user namespace is outside of it; None for none."""
+    for entry in maps:
+        if entry.container_id <= number < entry.container_id + entry.size:
+            return entry.host_id + number - entry.container_id
+    return None
 
 
 def compile_view(rootfs: RootfsPlan, directory: Path, mounts: Sequence[Mount]) -> Plan:
@@ -277,9 +328,17 @@ def _module_text(path: str) -> str:
         return ""
 
 
-def _compile_devices(devices: Sequence[Device]) -> list[Plan]:
-    """Each path once: a later device stands in the place of an earlier one."""
-    return list({device.path: _compile_device(device) for device in devices}.values())
+def _compile_devices(devices: Sequence[Device], users: RuntimeSpec | None) -> list[Plan]:
+    """Each path once: a later device stands in the place of an earlier one.
+
+    Owners become those outside of the user namespace of `users`; of those that it has not, nobody.
+    """
+    found = {device.path: _compile_device(device) for device in devices}
+    if users is not None:
+        for plan in found.values():
+            plan["uid"] = host_id(users.uid_mappings, plan["uid"]) or 0
+            plan["gid"] = host_id(users.gid_mappings, plan["gid"]) or 0
+    return list(found.values())
 
 
 def _compile_device(device: Device) -> Plan:
@@ -351,11 +410,15 @@ def _compile_id_map(entry: Mount, *, rootless: bool) -> Plan | None:
             "only root may map the owners of a file system that root has mounted",
             remedy="run the program as root",
         )
-    texts = {
+    return {**_map_texts(entry.uid_mappings, entry.gid_mappings), "fd": -1}
+
+
+def _map_texts(uids: Sequence[IDMapping], gids: Sequence[IDMapping]) -> dict[str, str]:
+    """As the kernel reads them (user_namespaces(7))."""
+    return {
         name: "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
-        for name, mappings in (("uid_map", entry.uid_mappings), ("gid_map", entry.gid_mappings))
+        for name, mappings in (("uid_map", uids), ("gid_map", gids))
     }
-    return {**texts, "fd": -1}
 
 
 @functools.cache

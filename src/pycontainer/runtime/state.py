@@ -17,7 +17,7 @@ from pycontainer.runtime._inside import wire
 from pycontainer.runtime.plan import boot_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -58,6 +58,7 @@ class State:
         restarts: How often of these by its restart policy, since somebody last started it.
         namespaces: Kinds of namespace that it does not share with the host.
         cgroup: The plan of its control group.
+        root: User and group id on the host of its root, where it has a user namespace; else None.
     """
 
     pid: int
@@ -69,6 +70,7 @@ class State:
     restarts: int
     namespaces: frozenset[str]
     cgroup: dict[str, Any]
+    root: tuple[int, int] | None = None
 
     @property
     def alive(self) -> bool:
@@ -118,10 +120,15 @@ class Exit:
     restarts: int
 
 
-def write_intent(directory: Path, namespaces: Iterable[str], cgroup: Mapping[str, Any]) -> None:
+def write_intent(
+    directory: Path,
+    namespaces: Iterable[str],
+    cgroup: Mapping[str, Any],
+    root: Sequence[int] | None = None,
+) -> None:
     """Write down what a container will have, before it has any of it."""
     group = {name: value for name, value in cgroup.items() if name != "device_program"}
-    document = {"namespaces": sorted(namespaces), "cgroup": group}
+    document = {"namespaces": sorted(namespaces), "cgroup": group, "root": root}
     (directory / _INTENT).write_text(json.dumps(document))
 
 
@@ -147,6 +154,7 @@ def read_state(directory: Path) -> State | None:
         document["restarts"],
         frozenset(plan.get("namespaces", ())),
         plan.get("cgroup", {}),
+        None if plan.get("root") is None else tuple(plan["root"]),
     )
 
 

@@ -12,7 +12,7 @@ import select
 
 from pycontainer._linux import erofs, process
 from pycontainer.runtime._inside import cgroup, init, wire
-from pycontainer.runtime._inside.identity import apply_process, execute
+from pycontainer.runtime._inside.identity import apply_process, execute, own_streams, raise_limits
 from pycontainer.runtime._inside.streams import Streams
 from pycontainer.runtime._inside.subgroup import Subgroup
 from pycontainer.runtime._inside.terminal import become_terminal
@@ -73,6 +73,10 @@ class _Execution:
         namespaces, spec = request["namespaces"], request["process"]
         assert isinstance(namespaces, int)
         assert isinstance(spec, dict)
+        root = request["root"]
+        if isinstance(root, list):  # of a user namespace
+            own_streams(payload, *root)
+            raise_limits(spec)
         # Pids are the host's here for good; after setns(2) the path would lead to the container's.
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # Root in the container could otherwise trace this process or open its executable, the
@@ -81,7 +85,8 @@ class _Execution:
         process.setns(container, namespaces)
         self.pid, self.pidfd = process.clone3(0, cgroup=group)
         if self.pid == 0:
-            _become(spec, payload, report_w, console_inside if request["tty"] else None)
+            terminal = console_inside if request["tty"] else None
+            _become(spec, payload, report_w, terminal, mapped=root is not None)
         os.close(report_w)
         console_inside.close()
         self.streams.close_payload_side()
@@ -150,10 +155,18 @@ class _Execution:
 
 
 def _become(
-    spec: dict[str, object], stdio: list[int], report: int, console: _socket.socket | None
+    spec: dict[str, object],
+    stdio: list[int],
+    report: int,
+    console: _socket.socket | None,
+    *,
+    mapped: bool,
 ) -> NoReturn:
     step = "open the standard streams"
     try:
+        if mapped:  # until now the machine's root, whom the user namespace does not know
+            process.set_groups([])
+            process.set_ids(0, 0)
         os.setsid()
         if console is not None:
             uid = spec["uid"]

@@ -13,9 +13,10 @@ from pycontainer.runtime._inside import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import NoReturn
 
-__all__ = ["apply_process", "execute"]
+__all__ = ["apply_process", "execute", "own_streams", "raise_limits"]
 
 _IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT)  # the others are reset by the zygote
 _MOST_DESCRIPTORS = (1 << 31) - 1
@@ -52,7 +53,7 @@ def apply_process(spec: Plan, report: int) -> None:
     assert isinstance(gid, int)
     assert isinstance(groups, list)
     if uid:
-        _own_streams(uid)
+        own_streams(range(3), uid)
     if spec["may_set_groups"]:
         process.set_groups(groups)
     process.set_keep_capabilities()
@@ -80,12 +81,12 @@ def _label(spec: Plan) -> None:
         files.write_to("/proc/self/attr/exec", str(spec["selinux"]))
 
 
-def _own_streams(uid: int) -> None:
+def own_streams(fds: Iterable[int], uid: int, gid: int = -1) -> None:
     """Give the pipes of the standard streams to the user, who else could not open /dev/stdout."""
-    for fd in range(3):
+    for fd in fds:
         try:
             if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                os.fchown(fd, uid, -1)
+                os.fchown(fd, uid, gid)
         except OSError:  # another user's pipe, where this one may not change it
             pass
 
@@ -95,6 +96,24 @@ def _reset_signals() -> None:
     for number in _IGNORED:
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def raise_limits(spec: Plan) -> None:
+    """Let `apply_process` set limits in a user namespace, where they can only be lowered."""
+    limits, score = spec["rlimits"], spec["oom_score_adj"]
+    assert isinstance(limits, list)
+    for kind, _, hard in limits:
+        soft, most = resource.getrlimit(kind)
+        if most != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > most):
+            try:
+                resource.setrlimit(kind, (soft, hard))
+            except ValueError:  # no CAP_SYS_RESOURCE
+                pass
+    if score is not None:
+        try:
+            files.write_to("/proc/self/oom_score_adj", str(score))
+        except PermissionError:
+            pass
 
 
 def _set_limits(spec: Plan) -> None:

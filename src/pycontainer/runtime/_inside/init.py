@@ -152,6 +152,10 @@ class _Setup:
         self.step = ""
 
     def join_namespaces(self) -> None:
+        if self.plan["user"]:  # until now the machine's root, whom that namespace does not know
+            process.set_groups([])
+            process.set_ids(0, 0)
+            process.set_dumpable(True)  # or its files in /proc would stay that one's
         if self.joined:
             from pycontainer.runtime._inside import namespaces
 
@@ -162,12 +166,15 @@ class _Setup:
             self.reaper = reaper
 
     def mount_root(self) -> None:
+        if self.plan.get("user"):
+            self._take_root()
+            return
         mounts = self.plan["mounts"]
         assert isinstance(mounts, list)
         for entry in mounts:
             # While they still have to do with the host's: what it mounts there later shows up.
             if entry.get("propagation") in (mount.MS_SHARED, mount.MS_SLAVE):
-                self.shared[entry["target"]] = self._source(entry)
+                self.shared[entry["target"]] = clone_source(entry)
         # Nothing mounted from here on may show up on the host.
         mount.mount("none", "/", None, mount.MS_REC | mount.MS_PRIVATE)
         rootfs, target = self.plan["rootfs"], str(self.plan["mountpoint"])
@@ -188,10 +195,21 @@ class _Setup:
         os.chdir(target)
         self.root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def _take_root(self) -> None:
+        """Put up what `mapped` has gathered, beneath a working directory that was chosen for that."""
+        tree = self.plan["root_tree"]
+        assert isinstance(tree, int)
+        mount.attach(tree, ".")
+        os.fchdir(tree)
+        self.root = tree
+
     def join_cgroup(self) -> None:
         if not os.read(self.go, 1):
             raise InterruptedError(errno.EINTR, "the monitor gave up")
-        cgroup.join(self.plan["cgroup"])
+        if self.plan["user"]:
+            cgroup.join_opened(self.plan["group_files"])
+        else:
+            cgroup.join(self.plan["cgroup"])
         # Only now, so that the group just joined is the root that this namespace shows.
         if self.plan["cgroup_namespace"]:
             process.unshare(process.NAMESPACE_FLAGS["cgroup"])
@@ -238,35 +256,16 @@ class _Setup:
             raise NotADirectoryError(errno.ENOTDIR, "must be a directory in the image", target)
 
     def _bind(self, entry: dict[str, object]) -> None:
-        target, recursive = str(entry["target"]), bool(entry["recursive"])
-        tree = self.shared.pop(target, -1)
+        target = str(entry["target"])
+        tree = entry.pop("tree", -1)
+        assert isinstance(tree, int)
         if tree < 0:
-            tree = self._source(entry)
-        _shape(tree, entry)
+            tree = self.shared.pop(target, -1)
+            if tree < 0:
+                tree = clone_source(entry)
+            shape(tree, entry)
         directory = stat.S_ISDIR(os.fstat(tree).st_mode)
-        propagation = entry["propagation"]
-        assert isinstance(propagation, int)
-        if propagation:
-            mount.set_attributes(tree, 0, propagation=propagation, recursive=recursive)
         self._attach(tree, target, directory=directory)
-
-    def _source(self, entry: dict[str, object]) -> int:
-        """Clone what a bind shows."""
-        source, subpath = str(entry["source"]), str(entry["subpath"])
-        recursive = bool(entry["recursive"])
-        if entry["owner"]:
-            from pycontainer.runtime._inside import namespaces
-
-            return namespaces.borrow_mount(source, entry["owner"])
-        if not subpath:
-            return mount.bind(source, recursive=recursive)
-        # By descriptor: what is in a volume belongs to containers, which may exchange it meanwhile.
-        top = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        place = open_in_root(top, subpath, os.O_PATH)
-        os.close(top)
-        tree = mount.bind("", recursive=recursive, directory=place)
-        os.close(place)
-        return tree
 
     def _mount_cgroups(self, entry: dict[str, object]) -> None:
         """Show the container its own control groups."""
@@ -302,10 +301,15 @@ class _Setup:
         devices, links = self.plan["devices"], self.plan["links"]
         assert isinstance(devices, list)
         assert isinstance(links, list)
+        made = self.plan.get("device_trees", [])
+        assert isinstance(made, list)
         places: dict[str, int] = {}
-        for device in devices:
+        for number, device in enumerate(devices):
             path = device["path"].lstrip("/")
             self.step = f"make the device /{path}"
+            if made:
+                self._attach(made[number], path, directory=False)
+                continue
             if self.plan["bind_devices"]:  # mknod(2) is not for a user namespace
                 tree = mount.bind("/" + path, recursive=False)
                 self._attach(tree, path, directory=False)
@@ -313,7 +317,7 @@ class _Setup:
             above, name = os.path.split(path)
             if above not in places:
                 places[above] = make_target(self.root, above, directory=True)
-            _make_node(places[above], name, device)
+            make_node(places[above], name, device)
         for place in places.values():
             os.close(place)
         for target, path in links:
@@ -390,17 +394,43 @@ def _group_options(flags: list[str]) -> tuple[tuple[str, str | None], ...]:
     return tuple(options)
 
 
-def _shape(tree: int, entry: dict[str, object]) -> None:
-    """Give a detached bind its owners and attributes."""
+def clone_source(entry: dict[str, object]) -> int:
+    """Clone what a bind shows."""
+    source, subpath = str(entry["source"]), str(entry["subpath"])
+    recursive = bool(entry["recursive"])
+    if entry["owner"]:
+        from pycontainer.runtime._inside import namespaces
+
+        return namespaces.borrow_mount(source, entry["owner"])
+    if not subpath:
+        return mount.bind(source, recursive=recursive)
+    # By descriptor: what is in a volume belongs to containers, which may exchange it meanwhile.
+    top = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = open_in_root(top, subpath, os.O_PATH)
+    os.close(top)
+    tree = mount.bind("", recursive=recursive, directory=place)
+    os.close(place)
+    return tree
+
+
+def map_owners(tree: int, user_namespace: int, source: str, *, recursive: bool) -> None:
+    """Show the owners of a detached mount as a user namespace maps them.
+
+    Raises:
+        OSError: EOPNOTSUPP: its file system cannot do that.
+    """
+    try:
+        mount.map_ids(tree, user_namespace, recursive=recursive)
+    except OSError as error:
+        raise OSError(errno.EOPNOTSUPP, "its file system cannot map owners", source) from error
+
+
+def shape(tree: int, entry: dict[str, object]) -> None:
+    """Give a detached bind its owners, attributes and propagation."""
     id_map, recursive = entry["id_map"], bool(entry["recursive"])
     if id_map is not None:
         assert isinstance(id_map, dict)
-        try:
-            mount.map_ids(tree, id_map["fd"], recursive=recursive)
-        except OSError as error:
-            raise OSError(
-                errno.EOPNOTSUPP, "its file system cannot map owners", str(entry["source"])
-            ) from error
+        map_owners(tree, id_map["fd"], str(entry["source"]), recursive=recursive)
     own, all_below = entry["attributes"], entry["recursive_attributes"]
     assert isinstance(own, int)
     assert isinstance(all_below, int)
@@ -408,9 +438,14 @@ def _shape(tree: int, entry: dict[str, object]) -> None:
         mount.set_attributes(tree, own)
     if all_below:
         mount.set_attributes(tree, all_below, recursive=True)
+    propagation = entry["propagation"]
+    assert isinstance(propagation, int)
+    if propagation:
+        mount.set_attributes(tree, 0, propagation=propagation, recursive=recursive)
 
 
-def _make_node(place: int, name: str, device: dict[str, int]) -> None:
+def make_node(place: int, name: str, device: dict[str, int]) -> None:
+    """Make a device in a directory that is given by descriptor."""
     number = os.makedev(device["major"], device["minor"])
     os.mknod(name, device["type"] | device["mode"], number, dir_fd=place)
     os.chmod(name, device["mode"], dir_fd=place)

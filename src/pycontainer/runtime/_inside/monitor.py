@@ -121,6 +121,11 @@ class _Monitor:
             limit=limit,
             mend=bool(self.plan["keep"]) and self.listener is None,
         )
+        if self.plan["user"]:
+            from pycontainer.runtime._inside import mapped  # most containers have none
+
+            self.step = "make the user namespace"
+            mapped.prepare(self.plan, payload)
         self.step = "clone the container"
         group = cgroup.open_v2(self.cgroup)
         report, console, go = self._clone(payload, group)
@@ -181,7 +186,14 @@ class _Monitor:
         namespaces, made = self.plan["namespaces"], self.plan.pop("ahead", [])
         assert isinstance(namespaces, int)
         assert isinstance(made, list)
-        self.pid, self.pidfd = ahead.clone3(namespaces, made, cgroup=group)
+        if self.plan["user"]:
+            from pycontainer.runtime._inside import mapped
+
+            self.pid, self.pidfd = mapped.clone(
+                self.plan, joined, (report_r, report_w), cgroup=group
+            )
+        else:
+            self.pid, self.pidfd = ahead.clone3(namespaces, made, cgroup=group)
         if self.pid == 0:
             os.close(go)
             init.main(self.plan, payload, report_w, wait, console_inside, joined)
@@ -189,22 +201,30 @@ class _Monitor:
         os.close(wait)
         for fd in joined.values():
             os.close(fd)
+        self._forget_id_maps()
         if console_inside is not None:
             console_inside.close()
         return report_r, console, go
 
     def _prepare_namespaces(self) -> dict[str, int]:
         """Open what the container joins, and make what its mounts need; few containers do."""
-        if not self.plan["joined"] and not self.plan["id_maps"]:
+        if not self.plan["joined"] and not self.plan["id_maps"] and not self.plan["user"]:
             return {}
         from pycontainer.runtime._inside import namespaces
 
         self.step = "map the owners of a mount"
-        namespaces.make_id_maps(self.plan["id_maps"])
+        namespaces.make_id_maps(self.plan["id_maps"], self.plan["user"])
         self.step = "join the namespaces of another container"
         joined = namespaces.open_namespaces(self.plan["joined"])
-        namespaces.join_for_children(joined)
+        if not self.plan["user"]:
+            namespaces.join_for_children(joined)
         return joined
+
+    def _forget_id_maps(self) -> None:
+        if self.plan["id_maps"] or self.plan["user"]:
+            from pycontainer.runtime._inside import namespaces
+
+            namespaces.close_id_maps(self.plan["id_maps"], self.plan["user"])
 
     def _prepare_network(self) -> None:
         if self.plan["network"]:

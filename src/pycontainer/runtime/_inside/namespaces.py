@@ -9,7 +9,15 @@ import os
 from pycontainer._linux import mount, process
 from pycontainer.runtime._inside import files
 
-__all__ = ["borrow_mount", "join", "join_for_children", "make_id_maps", "open_namespaces"]
+__all__ = [
+    "borrow_mount",
+    "close_id_maps",
+    "join",
+    "join_for_children",
+    "make_id_maps",
+    "make_user_namespace",
+    "open_namespaces",
+]
 
 # The first gives the rights to join the others; that of processes counts for children only.
 _ORDER = ("user", "network", "ipc", "uts", "cgroup")
@@ -52,18 +60,35 @@ def join(namespaces: dict[str, int]) -> None:
         os.close(fd)
 
 
-def make_id_maps(maps: object) -> None:
+def make_id_maps(maps: object, user: object = None) -> None:
     """Make a user namespace for each, which idmapped mounts take their mapping from.
 
     Args:
         maps: Of a plan: each has ``uid_map`` and ``gid_map``, and gets ``fd``.
+        user: The container's own, likewise, which serves those with the same maps.
     """
     assert isinstance(maps, list)
+    made: dict[tuple[str, str], int] = {}
+    if isinstance(user, dict):
+        made[user["uid_map"], user["gid_map"]] = user["fd"]
     for entry in maps:
-        entry["fd"] = _user_namespace(entry["uid_map"], entry["gid_map"])
+        key = entry["uid_map"], entry["gid_map"]
+        if key not in made:
+            made[key] = make_user_namespace(*key)
+        entry["fd"] = made[key]
 
 
-def _user_namespace(uid_map: str, gid_map: str) -> int:
+def close_id_maps(maps: object, user: object = None) -> None:
+    """Close what `make_id_maps` was given and made: the mounts keep what they need."""
+    assert isinstance(maps, list)
+    fds = {entry["fd"] for entry in maps}
+    if isinstance(user, dict):
+        fds.add(user["fd"])
+    for fd in fds:
+        os.close(fd)
+
+
+def make_user_namespace(uid_map: str, gid_map: str) -> int:
     """A user namespace with these maps (user_namespaces(7)); no process stays in it."""
     pid, pidfd = process.clone3(process.NAMESPACE_FLAGS["user"])
     if pid == 0:

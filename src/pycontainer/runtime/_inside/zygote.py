@@ -166,7 +166,7 @@ def _images(request: dict[str, object]) -> list[str]:
 
 def _wants_new_namespaces(request: dict[str, object]) -> bool:
     """Whether all that are made ahead are for this request."""
-    if request["operation"] != "start" or request["joined"]:  # such as a user namespace
+    if request["operation"] != "start" or request["joined"] or request["user"]:
         return False
     flags = request["namespaces"]
     assert isinstance(flags, int)
