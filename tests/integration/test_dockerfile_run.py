@@ -122,10 +122,11 @@ WORKDIR /work
 RUN --mount=target=. cat src/deep/file > /one && ! test -e secret && ! touch x
 RUN --mount=source=src/deep/file,target=/in/file cp /in/file /two
 RUN --mount=from=tools,source=/opt/tools,target=/tools,rw cat /tools/t > /three && touch /tools/x
+RUN --mount=source=src/deep,target=/rw,rw touch /rw/x && ls /rw > /four
 RUN --mount=type=bind,from=busybox:test,target=/other test -x /other/bin/sh
 """
     )
-    assert files == {"one": b"content", "two": b"content", "three": b"tool\n"}
+    assert files == {"one": b"content", "two": b"content", "three": b"tool\n", "four": b"file\nx\n"}
 
 
 def test_what_a_command_sees_bound_is_in_its_cache_key(bench: Bench) -> None:

@@ -147,16 +147,24 @@ ARG NAME=own
 ARG GIVEN
 ARG LOCAL=$VERSION-x
 ENV VERSION_SEEN=$VERSION NAME_SEEN=$NAME GIVEN_SEEN=${GIVEN:-nothing} LOCAL=$LOCAL
-FROM base
+FROM base AS child
+ARG GIVEN
+WORKDIR /made
+ENV INHERITED=[$VERSION-$NAME-$GIVEN]
+FROM scratch
+COPY --from=child / /
 ENV GONE=[$VERSION]
 """
+    child = dict(each.split("=", 1) for each in bench.config(text, target="child").env)
+    assert child["INHERITED"] == "[1-own-]"
+    assert [*bench.config(text).env] == ["GONE=[]"]
+    text = text.partition("FROM base")[0]
     env = dict(each.split("=", 1) for each in bench.config(text).env)
     assert env["SEEN"] == "[]"
     assert env["VERSION_SEEN"] == "1"
     assert env["NAME_SEEN"] == "own"
     assert env["GIVEN_SEEN"] == "nothing"
     assert env["LOCAL"] == "1-x"
-    assert env["GONE"] == "[]"
     given = {"VERSION": "2", "GIVEN": "yes", "NAME": "mine"}
     env = dict(each.split("=", 1) for each in bench.config(text, args=given).env)
     assert env["VERSION_SEEN"] == "2"
@@ -571,3 +579,27 @@ def test_a_dockerfile_is_read_for_one_platform(bench: Bench) -> None:
     assert [str(platform) for platform in index.platforms] == ["linux/arm64"]
     with pytest.raises(BuildError, match="read for linux/arm64"):
         builder.build_index(platforms=["linux/amd64"])
+
+
+def test_working_directories_belong_to_the_user(bench: Bench) -> None:
+    (bench.context / "passwd").write_text("app:x:7:8::/:/bin/sh\n")
+    text = """\
+FROM scratch
+COPY passwd /etc/
+WORKDIR /root
+USER app
+WORKDIR /srv/app
+USER 9
+WORKDIR /srv/nine
+USER app:10
+WORKDIR /ten
+"""
+    files = files_of(bench.build(text))
+    owners = {path: files[path].owner for path in ("root", "srv", "srv/app", "srv/nine", "ten")}
+    assert owners == {
+        "root": (0, 0),
+        "srv": (7, 8),
+        "srv/app": (7, 8),
+        "srv/nine": (9, 9),
+        "ten": (7, 10),
+    }

@@ -295,6 +295,8 @@ def _host_path(state: State, source: str, work: Work) -> Path:
 
 def _copy(state: State, source: str, place: Place) -> Path:
     """A copy that may be written to."""
+    for layer in state.layers:
+        ensure_directory(place.work.store, layer.descriptor, layer.diff_id)
     snapshot = prepare(place.work.store, state.diff_ids, place.new("copy"), driver=Driver.COPY)
     assert snapshot.plan.path is not None
     found = _host_path(state, source, place.work)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 from typing_extensions import override
 
-from pycontainer.build._destination import absolute, directories, resolve
+from pycontainer.build._destination import absolute, directories, lookup_owner, resolve
 from pycontainer.build._entries import store_layer, tree_of
 from pycontainer.build._graph import Layer, Result, State, Step, Task
 from pycontainer.errors import BuildError
@@ -22,7 +22,10 @@ __all__ = ["Workdir"]
 
 @frozen
 class Workdir(Step):
-    """Sets the working directory, relative to the one before, and makes it where it is missing."""
+    """Sets the working directory, relative to the one before, and makes it where it is missing.
+
+    What is made belongs to the image's user, as BuildKit has it.
+    """
 
     path: str
 
@@ -50,7 +53,8 @@ class _MakeDirectory(Task):
 
     @override
     def cache_keys(self) -> Iterator[object]:
-        yield [self.base.chain_id, self.path]
+        user = self.base.config.config.user
+        yield [self.base.chain_id, self.path, *([user] if user else [])]
 
     @override
     def execute(self) -> Layer | None:
@@ -58,7 +62,9 @@ class _MakeDirectory(Task):
         place = resolve(tree, self.path)
         node = tree.lookup(place)
         if node is None and place != "/":
-            entries = directories(tree, place, owner=(0, 0), epoch=self.work.epoch)
+            user = self.base.config.config.user
+            owner = lookup_owner(user, tree) if user else (0, 0)
+            entries = directories(tree, place, owner=owner, epoch=self.work.epoch)
             return store_layer(entries, self.work)
         if node is not None and not node.is_dir:
             raise BuildError(f"WORKDIR {self.path}: in the image that is not a directory")

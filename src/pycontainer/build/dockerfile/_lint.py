@@ -91,9 +91,13 @@ class _Lint:
             self._secrets(instruction)
             self._declare(instruction, scope)
         names: Counter[str] = Counter()
+        scopes: dict[str, Scope] = {}
         for stage in self.dockerfile.stages:
             self._from(stage, scope, names)
-            self._stage(stage, Scope({}, scope.variables, escape))
+            base = scopes.get(stage.base.image.lower(), Scope({}, {}, escape))
+            own = Scope({}, scope.variables, escape, {**base.args}, {**base.env}, {*base.declared})
+            self._stage(stage, own)
+            scopes[stage.name] = own
 
     def _warn(self, rule: str, place: Location | ins.Instruction, message: str) -> None:
         location = place if isinstance(place, Location) else place.location

@@ -74,11 +74,13 @@ class Lowered:
         target: What it gives.
         first: What it begins with.
         config: What its containers do; known before anything is built.
+        args: The build arguments that stages based on it have.
     """
 
     target: Vertex
     first: Vertex
     config: ContainerConfig
+    args: Mapping[str, str] = field(factory=dict)
 
 
 def lower(request: Request) -> Lowered:
@@ -230,7 +232,9 @@ class Lowering:
             raise stage.base.location.error(f"the stage {self.names()[index]} needs itself")
         self._stages[index] = None
         base = self._base(index, stage.base)
-        scope = Scope(self.request.args, self._globals.variables, self._globals.escape)
+        scope = Scope(
+            self.request.args, self._globals.variables, self._globals.escape, args={**base.args}
+        )
         steps = StageSteps(self, index, base.target, base.config, scope)
         triggers = base.config.on_build
         if triggers:
@@ -240,7 +244,7 @@ class Lowering:
                 steps.carry_out(trigger)
         for instruction in stage.instructions:
             steps.carry_out(instruction)
-        lowered = Lowered(steps.vertex, base.target, steps.config)
+        lowered = Lowered(steps.vertex, base.target, steps.config, scope.args)
         self._stages[index] = lowered
         return lowered
 

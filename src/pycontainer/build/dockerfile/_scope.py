@@ -95,8 +95,6 @@ class Scope:
             value = self.inherited.get(name)
         if value is not None:
             self.args[name] = value
-        elif name in self.args:
-            del self.args[name]
 
     def for_command(self) -> tuple[tuple[str, str], ...]:
         """The arguments that a command of RUN has in its environment."""
