@@ -263,11 +263,16 @@ class TestPolicies:
                 Image.pull(name, platform="linux/arm64", policy="never", store=other)
 
 
-def test_schema_1_is_refused_clearly(server: RegistryServer, store: Store) -> None:
+@pytest.mark.parametrize("digest", [None, str(Digest.of(b"without its signatures"))])
+def test_schema_1_is_refused_clearly(
+    server: RegistryServer, store: Store, digest: str | None
+) -> None:
     old = b'{"schemaVersion": 1, "name": "a", "tag": "1", "fsLayers": [], "history": []}'
 
     def answer(asked: Asked) -> Reply | None:
         kind = {"Content-Type": media_types.DOCKER_SCHEMA_1[1]}
+        if digest is not None:
+            kind["Docker-Content-Digest"] = digest
         return Reply(200, kind, old) if "/manifests/" in asked.path else None
 
     with (

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -168,17 +169,22 @@ class DockerRegistry:
         return f"http://{self.host}"
 
 
-@pytest.fixture(scope="session")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    """A docker-registry on a free port of 127.0.0.1; tests share it, under names of their own."""
-    directory = tmp_path_factory.mktemp("registry")
+@contextlib.contextmanager
+def serving_docker_registry(directory: Path, **settings: object) -> Iterator[DockerRegistry]:
+    """A docker-registry on a free port of 127.0.0.1.
+
+    Args:
+        directory: For its files.
+        settings: More sections of its configuration.
+    """
     config, log = directory / "config.yml", directory / "log"
     storage = {
         "filesystem": {"rootdirectory": str(directory / "data")},
         "delete": {"enabled": True},
     }
     http = {"addr": "127.0.0.1:0", "secret": "of no importance"}
-    config.write_text(json.dumps({"version": "0.1", "storage": storage, "http": http}))
+    document = {"version": "0.1", "storage": storage, "http": http, **settings}
+    config.write_text(json.dumps(document))
     with log.open("wb") as output:
         command = ["docker-registry", "serve", str(config)]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -187,6 +193,54 @@ def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker
         yield DockerRegistry(host, directory / "data")
     finally:
         _stop(process)
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    """A docker-registry that tests share, under names of their own."""
+    with serving_docker_registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+# --- podman and buildah ----------------------------------------------------------------------
+
+
+@frozen
+class Podman:
+    """Podman and buildah with a storage of their own, without mounts.
+
+    Attributes:
+        directory: For their files.
+        state: For what they remember while the machine runs; podman takes no longer path than 50.
+    """
+
+    directory: Path
+    state: Path
+
+    def podman(self, *arguments: str | Path) -> str:
+        """Run ``podman ...`` and return what it printed."""
+        options = ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        return self._run("podman", "--tmpdir", self.directory / "libpod", *options, *arguments)
+
+    def buildah(self, *arguments: str | Path) -> str:
+        """Run ``buildah ...`` on the same storage."""
+        return self._run("buildah", *arguments)
+
+    def _run(self, program: str, *arguments: str | Path) -> str:
+        temporary = self.directory / "tmp"
+        temporary.mkdir(exist_ok=True)
+        places: list[str | Path] = ["--root", self.directory / "root", "--runroot", self.state]
+        environment = {"TMPDIR": str(temporary)}
+        return run(program, *places, "--storage-driver", "vfs", *arguments, env=environment)
+
+
+@pytest.fixture
+def podman(tmp_path: Path) -> Iterator[Podman]:
+    """Podman and buildah without images."""
+    directory = tmp_path / "podman"
+    directory.mkdir()
+    with tempfile.TemporaryDirectory(prefix="podman-") as state:
+        yield Podman(directory, Path(state))
 
 
 # --- a Docker daemon of our own --------------------------------------------------------------

@@ -154,6 +154,7 @@ class Client:
 
         Raises:
             DigestMismatch: They are other bytes.
+            SpecError: They are of Docker's retired schema 1.
             ManifestNotFound: The registry has no such repository, tag or manifest.
             RegistryError: The registry cannot be reached, refuses, or answers against the rules.
         """
@@ -162,6 +163,9 @@ class Client:
         algorithm = wanted.algorithm if wanted is not None else "sha256"
         found = Digest.of(answer.data, algorithm)
         if wanted is not None and found != wanted:
+            if _media_type(answer) in media_types.DOCKER_SCHEMA_1:
+                # Its digest leaves out the signatures inside: it is refused for what it is.
+                parse_manifest(answer.data, _media_type(answer))
             raise DigestMismatch(
                 f"manifest {reference} of {self.host}/{repository} should be {wanted}, "
                 f"its bytes are {found}"
