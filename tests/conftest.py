@@ -56,6 +56,37 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"not installed: {', '.join(missing)}")
 
 
+# --- runtimes --------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("runtimes"):
+        metafunc.fixturenames.insert(0, "runtime")
+        metafunc.parametrize("runtime", ["embedded", "runc"], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    def is_out(item: pytest.Item) -> bool:
+        runtime = getattr(item, "callspec", None) and item.callspec.params.get("runtime")  # type: ignore[attr-defined]
+        return runtime not in (None, "embedded") and bool(item.get_closest_marker("embedded"))
+
+    if out := [item for item in items if is_out(item)]:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if not is_out(item)]
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What starts containers, those of other programs that the test starts as well."""
+    name: str = request.param
+    if name != "embedded" and not shutil.which(name):
+        if CI:
+            pytest.fail(f"CI has no {name}", pytrace=False)
+        pytest.skip(f"not installed: {name}")
+    monkeypatch.setenv("PYCONTAINER_RUNTIME", name)
+    return name
+
+
 # --- homes and stores ------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from pycontainer.content import Store
 from pycontainer.images import Image
 from pycontainer.runtime import cgroups
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,7 @@ def test_a_user_id_that_the_kernel_takes_for_another(image: Image, user: str) ->
 # --- images and arguments --------------------------------------------------------------------
 
 
+@pytest.mark.embedded("runc resolves that link inside the root")
 def test_an_image_whose_dev_leads_elsewhere(shared: Store, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

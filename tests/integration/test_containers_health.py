@@ -16,7 +16,7 @@ from pycontainer.containers import Health
 from pycontainer.content import Store
 from pycontainer.images import Image
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 
 @pytest.fixture(scope="module")

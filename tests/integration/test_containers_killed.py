@@ -13,7 +13,7 @@ import container_workers
 from busybox import busybox_image
 from pycontainer.content import Store
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 STEPS = {
@@ -29,7 +29,15 @@ STEPS = {
 
 
 @pytest.mark.parametrize("operation", ["attached", "detached"])
-@pytest.mark.parametrize("role", STEPS)
+@pytest.mark.parametrize(
+    "role",
+    [
+        role
+        if role in ("host", "monitor")
+        else pytest.param(role, marks=pytest.mark.embedded("no other runtime has to do with it"))
+        for role in STEPS
+    ],
+)
 def test_a_death_leaves_nothing_that_cannot_be_removed(
     role: str, operation: str, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from pycontainer.content import Store
 from pycontainer.images import Image
 from pycontainer.runtime import socket_inside
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 # Says its name to whoever connects.
 SERVER = "exec nc -ll -p 80 -e hostname"

@@ -20,7 +20,7 @@ from pycontainer.content import Store
 from pycontainer.images import Image
 from pycontainer.runtime import read_state, socket_inside
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pycontainer.content import Store
 from pycontainer.images import Image
 from pycontainer.runtime import is_watched, read_state
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pycontainer import errors
 from pycontainer.content import Store
 from pycontainer.images import Image
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pycontainer.content import Store
 from pycontainer.images import Image
 from pycontainer.runtime import cgroups
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,7 @@ def test_a_profile_of_ones_own(image: Image, tmp_path: Path, as_file: bool) -> N
     assert secured(image, "mkdir /tmp/a", seccomp="unconfined").exit_code == 0
 
 
+@pytest.mark.embedded("runc knows no such flag")
 def test_the_flags_of_a_profile_are_installed(image: Image) -> None:
     # Without SPEC_ALLOW the kernel turns speculation off for filtered processes where it mitigates
     # on demand; elsewhere both read alike, so at least the flagged filter must install.

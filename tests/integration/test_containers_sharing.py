@@ -21,7 +21,7 @@ from pycontainer._linux import mount as linux_mount
 from pycontainer.content import Store
 from pycontainer.images import Image
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,7 @@ def test_a_first_process_passes_signals_on(image: Image) -> None:
         assert it.stop(grace=10) == 128 + signal.SIGTERM
 
 
+@pytest.mark.embedded("the first process is another program")
 def test_nobody_inside_gets_at_the_first_process(image: Image) -> None:
     script = "cat /proc/1/environ; readlink /proc/1/exe; head -c 1 /proc/1/mem; id -u"
     result = sh(image, script, init=True)
@@ -179,6 +180,7 @@ def test_a_terminal_interrupts_the_command_once(image: Image) -> None:
         assert "end" in text
 
 
+@pytest.mark.embedded("its first process ends with 127")
 def test_a_command_that_is_not_there_is_told_also_behind_a_first_process(image: Image) -> None:
     with pytest.raises(errors.CommandNotFound):
         pc.run(image, ["no-such"], init=True, store=image.store)

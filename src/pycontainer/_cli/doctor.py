@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from pycontainer.content import Store
-from pycontainer.errors import Error
+from pycontainer.errors import Error, UnsupportedFeature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ def checks() -> list[Check]:
     """Look at everything; nothing is changed."""
     probes: list[Callable[[], Check]] = [_interpreter, _system, _store, _codecs, _server]
     if sys.platform == "linux":
-        probes += [_kernel, _namespaces, _overlay, _erofs, _cgroups, _seccomp, _limits]
+        probes += [_kernel, _namespaces, _overlay, _erofs, _cgroups, _seccomp, _limits, _runtimes]
     return [probe() for probe in probes]
 
 
@@ -194,6 +195,22 @@ def _limits() -> Check:
         f"{soft}, at most {hard}",
         needed=False,
         remedy="raise the limit: ulimit -n",
+    )
+
+
+def _runtimes() -> Check:
+    from pycontainer.runtime import RUNTIMES, find_runtime
+
+    found = []
+    for name in RUNTIMES:
+        with contextlib.suppress(UnsupportedFeature):
+            found.append(find_runtime(name))
+    return Check(
+        "other runtimes (runtime=...)",
+        bool(found),
+        ", ".join(found) or "none installed",
+        needed=False,
+        remedy="this library starts containers itself; for others: apt-get install runc crun",
     )
 
 

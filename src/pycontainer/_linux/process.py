@@ -22,6 +22,7 @@ __all__ = [
     "set_keep_capabilities",
     "set_name",
     "set_no_new_privileges",
+    "set_parent_death_signal",
     "setns",
     "start_time",
     "unshare",
@@ -41,6 +42,7 @@ NAMESPACE_FLAGS = {
 }
 """CLONE_NEW* by the runtime specification's names of the namespaces."""
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
 _PR_SET_NAME = 15
@@ -130,9 +132,14 @@ def _prctl(option: int, value: int, what: str) -> None:
     syscall(NUMBERS["prctl"], option, value, 0, 0, 0, what=what)
 
 
-def set_child_subreaper() -> None:
-    """Become the parent of orphaned descendants."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
+def set_child_subreaper(*, enabled: bool = True) -> None:
+    """Become the parent of orphaned descendants, or of no more of them."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(enabled), "PR_SET_CHILD_SUBREAPER")
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Get a signal when the parent's thread that made this process ends."""
+    _prctl(_PR_SET_PDEATHSIG, number, "PR_SET_PDEATHSIG")
 
 
 def set_dumpable(dumpable: bool) -> None:

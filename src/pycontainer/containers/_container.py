@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pycontainer.containers._logs import LogOptions
     from pycontainer.containers._mount import Mount
     from pycontainer.containers._networking import NetworkChoice
+    from pycontainer.containers._runtime import Runtime
     from pycontainer.network import Ports
 
 __all__ = ["Container"]
@@ -91,6 +92,7 @@ class Container(Ending):
         restart: str = "no",
         healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
         log: LogOptions | Literal["none"] | None = None,
+        runtime: Runtime | None = None,
         ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
@@ -148,6 +150,8 @@ class Container(Ending):
                 says, or not at all (``none`` or None).
             log: Whether its log is limited, see `LogOptions`; ``none``: there is none, and what it writes
                 is thrown away.
+            runtime: What starts its first process: this library (``embedded``), or ``runc`` or ``crun``
+                where that is installed; None for what PYCONTAINER_RUNTIME says, else ``embedded``.
             ready: What to wait for, such as ``pycontainer.ready.port(80)``, or a function that takes the
                 container and tells whether it is ready.
             store: Where it lives; None for the default store.
@@ -193,6 +197,7 @@ class Container(Ending):
                 healthcheck=healthcheck,
                 log=log,
             ),
+            runtime=runtime,
         )
         if system:
             options = as_system(options, args)
@@ -252,6 +257,7 @@ class Container(Ending):
         restart: str = "no",
         healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
         log: LogOptions | Literal["none"] | None = None,
+        runtime: Runtime | None = None,
         store: Store | None = None,
     ) -> Container:
         """Make a container to be started later, by its `start`.
@@ -292,6 +298,7 @@ class Container(Ending):
                 healthcheck=healthcheck,
                 log=log,
             ),
+            runtime=runtime,
         )
         if system:
             options = as_system(options, args)
@@ -328,6 +335,7 @@ class Container(Ending):
         security: Security | None = None,
         limits: Limits | None = None,
         detach: bool = False,
+        runtime: Runtime | None = None,
         ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
@@ -350,6 +358,7 @@ class Container(Ending):
             security: Further rights, or fewer.
             limits: Further limits.
             detach: Whether they outlive this program.
+            runtime: What starts their first processes.
             ready: What to wait for, of each.
             store: Where they live.
             timeout: Seconds for the start of each.
@@ -375,6 +384,7 @@ class Container(Ending):
                 security=security,
                 limits=limits,
                 detach=detach,
+                runtime=runtime,
                 ready=ready,
                 store=store,
                 timeout=timeout,

@@ -14,11 +14,12 @@ from pycontainer.containers._names import Names, check_hostname
 from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._networking import NO_NETWORKING, Networking
 from pycontainer.containers._ranges import allocate
+from pycontainer.containers._runtime import Runtime, chosen_runtime
 from pycontainer.containers._security import Security
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerError
 from pycontainer.oci import runtime as oci
-from pycontainer.runtime import REAPER, SYSTEM, default_process, default_spec
+from pycontainer.runtime import REAPER, RUNTIME, SYSTEM, default_process, default_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,7 @@ class Options:
     init: bool = False
     system: bool = False
     upkeep: Upkeep = field(factory=Upkeep)
+    runtime: Runtime | None = None
 
     def to_spec(
         self,
@@ -116,9 +118,10 @@ class Options:
         if self.names.domainname:
             spec = spec.evolve(domainname=self.names.domainname)
         marks = {REAPER: self.init, SYSTEM: self.system}
-        spec = spec.evolve(
-            annotations={**spec.annotations, **{name: "true" for name, on in marks.items() if on}}
-        )
+        annotations = {name: "true" for name, on in marks.items() if on}
+        if (runtime := chosen_runtime(self.runtime)) != "embedded":
+            annotations[RUNTIME] = runtime
+        spec = spec.evolve(annotations={**spec.annotations, **annotations})
         self._check_rights()
         spec = self.limits.apply(self.security.apply(spec), container_id)
         spec = self.networking.apply(spec, find)

@@ -166,8 +166,13 @@ def _memory(state: State) -> tuple[int | None, int | None]:
             text = _read(f"{directory}/{used}").strip()
             if text:
                 most = _read(f"{directory}/{limit}").strip()
-                return int(text), int(most) if most.isdecimal() else None
+                return int(text), int(most) if _is_limit(most) else None
     return None, None
+
+
+def _is_limit(text: str) -> bool:
+    """Whether it is one: without, v2 says so, and v1 writes the largest number of whole pages."""
+    return text.isdecimal() and int(text) < (1 << 63) - _PAGE
 
 
 def _interfaces(pid: int) -> Iterator[tuple[str, NetworkUsage]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pycontainer.containers._mount import Mount
     from pycontainer.containers._networking import NetworkChoice
+    from pycontainer.containers._runtime import Runtime
     from pycontainer.images import Image
     from pycontainer.network import Ports
 
@@ -53,6 +54,7 @@ def run(
     namespaces: Namespaces | None = None,
     init: bool = False,
     tty: bool = False,
+    runtime: Runtime | None = None,
     store: Store | None = None,
     timeout: float | None = None,
 ) -> Completed:
@@ -87,6 +89,8 @@ def run(
         init: Whether its first process is one of this library's, which reaps orphans and passes
             signals on to the command.
         tty: Whether it has a terminal; all output then is `Completed.stdout`.
+        runtime: What starts it: this library (``embedded``), or ``runc`` or ``crun`` where that is
+            installed; None for what PYCONTAINER_RUNTIME says, else ``embedded``.
         store: Where the image is; None for the default store.
         timeout: Seconds for all of it.
 
@@ -118,6 +122,7 @@ def run(
         names=names or Names(),
         namespaces=namespaces or Namespaces(),
         init=init,
+        runtime=runtime,
     )
     store = store or Store.default()
     with _home.prepare(store, image, args, options) as new, attach(store, new) as attached:

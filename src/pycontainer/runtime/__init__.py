@@ -10,10 +10,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._inside.rotation import name_of, numbers
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
+    from pycontainer.runtime.bundle import RUNTIMES, find_runtime
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, adopt, execute, launch, warm_up, write_spec
     from pycontainer.runtime.limits import change_limits, change_policy
-    from pycontainer.runtime.plan import OWNER, REAPER, SUBPATH, SYSTEM, boot_id
+    from pycontainer.runtime.plan import OWNER, REAPER, RUNTIME, SUBPATH, SYSTEM, boot_id
     from pycontainer.runtime.reach import socket_inside
     from pycontainer.runtime.recovery import clear, finish
     from pycontainer.runtime.seccomp import parse_profile
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = [
     "OWNER",
     "REAPER",
+    "RUNTIME",
+    "RUNTIMES",
     "SUBPATH",
     "SYSTEM",
     "Exit",
@@ -56,6 +59,7 @@ __all__ = [
     "default_process",
     "default_spec",
     "execute",
+    "find_runtime",
     "finish",
     "freeze",
     "is_frozen",
@@ -85,6 +89,8 @@ __all__ = [
 _HOMES = {
     "OWNER": "plan",
     "REAPER": "plan",
+    "RUNTIME": "plan",
+    "RUNTIMES": "bundle",
     "SUBPATH": "plan",
     "SYSTEM": "plan",
     "Exit": "state",
@@ -102,6 +108,7 @@ _HOMES = {
     "default_process": "_spec",
     "default_spec": "_spec",
     "execute": "launcher",
+    "find_runtime": "bundle",
     "finish": "recovery",
     "freeze": "freezer",
     "is_frozen": "freezer",

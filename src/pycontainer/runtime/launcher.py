@@ -28,7 +28,7 @@ from pycontainer.runtime import _zygote, cgroups, seccomp
 from pycontainer.runtime._inside import wire
 from pycontainer.runtime._joining import join_others
 from pycontainer.runtime._spec import is_rootless
-from pycontainer.runtime.plan import SYSTEM, compile_plan, compile_process
+from pycontainer.runtime.plan import RUNTIME, SYSTEM, compile_plan, compile_process
 from pycontainer.runtime.state import State, last_run, write_intent
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def launch(
         UnsupportedFeature: The kernel or this user's rights lack something.
         TimeoutExpired: The start took too long; it was undone.
     """
-    plan = _plan(spec, rootfs, directory, plan_group(spec, name), upkeep)
+    plan = _plan(spec, rootfs, directory, name, upkeep)
     plan.update(log=log, detach=detach, remove=remove, keep=keep, events=list(events or ()))
     join_others(plan, spec)
     plan["run"] = last_run(directory) + 1 if keep else 1
@@ -288,7 +288,7 @@ def adopt(
         ContainerStateError: The container has ended.
         StartError: Somebody else looks after it.
     """
-    plan = _plan(spec, rootfs, directory, plan_group(spec, name), upkeep)
+    plan = _plan(spec, rootfs, directory, name, upkeep)
     plan.update(log=log, detach=True, remove=remove, keep=True, events=list(events), run=state.run)
     with contextlib.suppress(ContainerStateError):  # only a restart by its policy needs the others
         join_others(plan, spec)
@@ -312,13 +312,18 @@ def _plan(
     spec: RuntimeSpec,
     rootfs: RootfsPlan,
     directory: Path,
-    group: cgroups.CgroupPlan,
+    name: str,
     upkeep: Mapping[str, object] | None,
 ) -> dict[str, Any]:
     program = seccomp.compile_filter_of(spec.seccomp, spec.process.capabilities.bounding)
     (directory / "rootfs").mkdir(exist_ok=True)
-    plan = compile_plan(spec, rootfs, directory, cgroup=group, seccomp=program)
+    plan = compile_plan(spec, rootfs, directory, cgroup=plan_group(spec, name), seccomp=program)
     plan.update(upkeep=dict(upkeep or {}), adopted={}, network={})
+    if RUNTIME in spec.annotations:
+        from pycontainer.runtime.bundle import have_runtime_start  # few containers need it
+
+        own = "/".join(_group_path(spec, name))
+        have_runtime_start(plan, spec, directory, group=own, found=_hierarchies(os.getpid()))
     if health := plan["upkeep"].get("health"):
         check = evolve(spec.process, args=tuple(health["args"]), terminal=False)
         plan["upkeep"]["health"] = {
@@ -337,14 +342,20 @@ def _plan(
 
 def plan_group(spec: RuntimeSpec, name: str) -> cgroups.CgroupPlan:
     """Plan the control group of a container; arguments and errors as for `launch`."""
-    parent, _, group_name = spec.cgroups_path.strip("/").rpartition("/")
+    parent, own = _group_path(spec, name)
     return cgroups.plan(
-        group_name or name,
+        own,
         spec.resources,
         hierarchies=_hierarchies(os.getpid()),
-        parent=parent or "pycontainer",
+        parent=parent,
         delegate=spec.annotations.get(SYSTEM) == "true",
     )
+
+
+def _group_path(spec: RuntimeSpec, name: str) -> tuple[str, str]:
+    """The parent of a container's control group, and what that is called in it."""
+    parent, _, own = spec.cgroups_path.strip("/").rpartition("/")
+    return parent or "pycontainer", own or name
 
 
 def write_spec(spec: RuntimeSpec, directory: Path) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OWNER",
     "REAPER",
+    "RUNTIME",
     "SUBPATH",
     "SYSTEM",
     "boot_id",
@@ -43,6 +44,8 @@ REAPER = "org.pycontainer.init"
 """Annotation of a container whose first process is ours, and its command a child of that."""
 SYSTEM = "org.pycontainer.system"
 """Annotation of a container whose command is an init system, with control groups of its own."""
+RUNTIME = "org.pycontainer.runtime"
+"""Annotation that names the runtime by which a container is started, where it is not this library."""
 SUBPATH = "org.pycontainer.subpath"
 """Member of a bind: what of the source is mounted, resolved beneath it when it is mounted."""
 OWNER = "org.pycontainer.owner"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pycontainer.errors import SpecError
 from pycontainer.runtime import _seccomp_profile as docker
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 __all__ = [
+    "ABIS",
+    "ACTIONS",
+    "FLAGS",
+    "OPERATORS",
     "Comparison",
     "Condition",
     "Filter",
@@ -49,9 +53,10 @@ __all__ = [
     "default_profile",
     "load_profile",
     "parse_profile",
+    "profile_of",
 ]
 
-_ACTIONS = {
+ACTIONS: Final = {
     "SCMP_ACT_ALLOW": ALLOW,
     "SCMP_ACT_ERRNO": ERRNO,
     "SCMP_ACT_KILL": KILL_THREAD,
@@ -61,7 +66,7 @@ _ACTIONS = {
     "SCMP_ACT_TRACE": TRACE,
     "SCMP_ACT_TRAP": TRAP,
 }
-_OPERATORS: dict[str, Operator] = {
+OPERATORS: Final[dict[str, Operator]] = {
     "SCMP_CMP_EQ": "==",
     "SCMP_CMP_GE": ">=",
     "SCMP_CMP_GT": ">",
@@ -70,7 +75,7 @@ _OPERATORS: dict[str, Operator] = {
     "SCMP_CMP_MASKED_EQ": "&",
     "SCMP_CMP_NE": "!=",
 }
-_ABIS = {
+ABIS: Final = {
     "SCMP_ARCH_X86_64": "x86_64",
     "SCMP_ARCH_X86": "i386",
     "SCMP_ARCH_X32": "x32",
@@ -82,7 +87,7 @@ _OTHER_ARCHITECTURES = """
     LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 NATIVE PARISC PARISC64
     PPC PPC64 PPC64LE RISCV64 S390 S390X SH SHEB
 """
-_FLAGS = {
+FLAGS: Final = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
@@ -119,6 +124,15 @@ def compile_filter_of(
     if profile.default == ALLOW and not profile.rules:
         return None
     return Filter(compile_profile(profile, capabilities), profile.flags)
+
+
+def profile_of(document: Mapping[str, object] | None) -> Profile:
+    """The profile that a runtime-spec document asks for by ``linux.seccomp``.
+
+    Raises:
+        SpecError: It is not a profile.
+    """
+    return default_profile() if document is None else parse_profile(document, "linux.seccomp")
 
 
 @lru_cache(maxsize=32)
@@ -251,10 +265,10 @@ def _rule(rule: Mapping[str, Any], at: str) -> Rule:
 
 def _action(holder: Mapping[str, Any], key: str, value_key: str, at: str) -> int:
     name = holder.get(key)
-    action = _ACTIONS.get(name) if isinstance(name, str) else None
+    action = ACTIONS.get(name) if isinstance(name, str) else None
     if action is None:
         raise SpecError(
-            f"{name!r} is not an action that is supported ({', '.join(_ACTIONS)})", path=at + key
+            f"{name!r} is not an action that is supported ({', '.join(ACTIONS)})", path=at + key
         )
     value = holder.get(value_key)
     if value is None:
@@ -266,10 +280,10 @@ def _action(holder: Mapping[str, Any], key: str, value_key: str, at: str) -> int
 
 
 def _comparison(test: Mapping[str, Any], at: str) -> Comparison:
-    operator = _OPERATORS.get(str(test.get("op")))
+    operator = OPERATORS.get(str(test.get("op")))
     if operator is None:
         raise SpecError(
-            f"{test.get('op')!r} is not a comparison ({', '.join(_OPERATORS)})", path=f"{at}op"
+            f"{test.get('op')!r} is not a comparison ({', '.join(OPERATORS)})", path=f"{at}op"
         )
     argument = _integer(test.get("index"), f"{at}index", 5)
     value = _integer(test.get("value"), f"{at}value", 2**64 - 1)
@@ -317,8 +331,8 @@ def _architectures(profile: Mapping[str, Any], at: str) -> tuple[str, ...]:
             named[f"{at}archMap[{i}].subArchitectures[{j}]"] = name
     abis = []
     for where, name in named.items():
-        if name in _ABIS:
-            abis.append(_ABIS[name])
+        if name in ABIS:
+            abis.append(ABIS[name])
         elif str(name).removeprefix("SCMP_ARCH_") not in _OTHER_ARCHITECTURES.split():
             raise SpecError(f"{name!r} is not an architecture of libseccomp", path=where)
     return tuple(dict.fromkeys(abis))
@@ -327,9 +341,9 @@ def _architectures(profile: Mapping[str, Any], at: str) -> tuple[str, ...]:
 def _flags(profile: Mapping[str, Any], at: str) -> int:
     bits = 0
     for i, name in enumerate(_texts(profile, "flags", at)):
-        if name not in _FLAGS:
+        if name not in FLAGS:
             raise SpecError(f"the flag {name} is not supported", path=f"{at}flags[{i}]")
-        bits |= _FLAGS[name]
+        bits |= FLAGS[name]
     return bits
 
 

@@ -45,8 +45,12 @@ class _Tolerant:
         return kind is not None and issubclass(kind, OSError)
 
 
-def create(plan: object) -> None:
+def create(plan: object, *, limited: bool = True) -> None:
     """Make the groups and set the limits, or undo all of it; `filter_devices` is to follow.
+
+    Args:
+        plan: What to make.
+        limited: Whether the limits are set, too; else `adjust` is to follow.
 
     Raises:
         OSError: The kernel refused; `filename` is the file or directory.
@@ -56,7 +60,7 @@ def create(plan: object) -> None:
         return
     try:
         _make_directories(plan["parents"], plan["directories"])
-        for path, data, required in plan["writes"]:
+        for path, data, required in plan["writes"] if limited else ():
             try:
                 _write(path, data)
             except FileNotFoundError:

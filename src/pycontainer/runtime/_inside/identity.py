@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn
 
-__all__ = ["apply_process", "execute", "own_streams", "raise_limits"]
+__all__ = ["apply_process", "execute", "own_streams", "raise_limits", "reset_signals"]
 
 _IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT)  # the others are reset by the zygote
 _MOST_DESCRIPTORS = (1 << 31) - 1
@@ -69,7 +69,7 @@ def apply_process(spec: Plan, report: int) -> None:
     os.chdir(cwd)
     os.getcwd()  # fails where that is not beneath the root
     os.umask(umask)
-    _reset_signals()
+    reset_signals()
 
 
 def _label(spec: Plan) -> None:
@@ -91,7 +91,7 @@ def own_streams(fds: Iterable[int], uid: int, gid: int = -1) -> None:
             pass
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
     """What the zygote and Python ignore is not the payload's to ignore, nor what is blocked."""
     for number in _IGNORED:
         _signal.signal(number, _signal.SIG_DFL)

@@ -29,6 +29,7 @@ __all__ = [
     "forget_volatile",
     "main",
     "mount_files",
+    "prepare_root",
     "report_failure",
 ]
 
@@ -122,6 +123,23 @@ def mount_files(plan: Plan) -> int:
     setup.mount_root()
     setup.mount_all()
     return setup.root
+
+
+def prepare_root(plan: Plan, entries: list[int]) -> dict[str, int]:
+    """Mount a container's root for another runtime, and open what some of its binds show.
+
+    Args:
+        plan: The container's.
+        entries: Which of the plan's mounts.
+
+    Returns:
+        Descriptors of detached mounts, by the numbers of the entries.
+    """
+    setup = _Setup(plan, [], None, {})
+    setup.mount_root()
+    mounts = plan["mounts"]
+    assert isinstance(mounts, list)
+    return {str(number): setup.open_bind(mounts[number]) for number in entries}
 
 
 def forget_volatile(rootfs: object) -> None:
@@ -255,15 +273,20 @@ class _Setup:
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, "must be a directory in the image", target)
 
+    def open_bind(self, entry: dict[str, object]) -> int:
+        """Clone what a bind shows, with the owners and attributes that it is to have."""
+        tree = self.shared.pop(str(entry["target"]), -1)
+        if tree < 0:
+            tree = clone_source(entry)
+        shape(tree, entry)
+        return tree
+
     def _bind(self, entry: dict[str, object]) -> None:
         target = str(entry["target"])
         tree = entry.pop("tree", -1)
         assert isinstance(tree, int)
         if tree < 0:
-            tree = self.shared.pop(target, -1)
-            if tree < 0:
-                tree = clone_source(entry)
-            shape(tree, entry)
+            tree = self.open_bind(entry)
         directory = stat.S_ISDIR(os.fstat(tree).st_mode)
         self._attach(tree, target, directory=directory)
 

@@ -111,7 +111,7 @@ class _Monitor:
         if self.plan["keep"] or self.run_number > 1:  # its files may have been mounted before
             init.forget_volatile(self.plan["rootfs"])
         self.step = "create the control group"
-        cgroup.create(self.cgroup)
+        cgroup.create(self.cgroup, limited="bundle" not in self.plan)
         self.step = "open the standard streams"
         limit = () if self.keeper is None else self.keeper.log_limit
         payload = self.streams.open(
@@ -121,6 +121,11 @@ class _Monitor:
             limit=limit,
             mend=bool(self.plan["keep"]) and self.listener is None,
         )
+        if "bundle" in self.plan:
+            from pycontainer.runtime._inside import bundle  # few containers have another runtime
+
+            bundle.bring_to_life(self, payload)
+            return
         if self.plan["user"]:
             from pycontainer.runtime._inside import mapped  # most containers have none
 
@@ -147,16 +152,27 @@ class _Monitor:
 
     def _await_start(self, report: int, console: _socket.socket | None) -> None:
         """Wait until init has executed its command, and say so."""
-        self.step = "write the state down"
-        if self.listener is None:
-            self.listen()
-        begun = process.start_time(self.pid)
-        self.describe(begun, time.time())
+        begun = self._prepare_state()
         if console is not None:
             self.streams.take_terminal(console)
         failure = wire.read_all(report)
         if failure:
             raise init.StepFailed.from_wire(failure)
+        self._publish_state(begun)
+
+    def announce(self) -> None:
+        """Say that the command, which another runtime has started, is executing."""
+        self._publish_state(self._prepare_state())
+
+    def _prepare_state(self) -> int:
+        self.step = "write the state down"
+        if self.listener is None:
+            self.listen()
+        begun = process.start_time(self.pid)
+        self.describe(begun, time.time())
+        return begun
+
+    def _publish_state(self, begun: int) -> None:
         files.publish("state.json")
         if self.keeper is not None:
             self.keeper.began()
