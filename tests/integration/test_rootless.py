@@ -20,7 +20,7 @@ import pycontainer
 pytestmark = pytest.mark.root
 
 UID = 23456
-DISTRIBUTIONS = ("attrs", "isal", "tornado", "typing_extensions", "urllib3", "zstandard")
+DISTRIBUTIONS = ("attrs", "isal", "bcrypt", "tornado", "typing_extensions", "urllib3", "zstandard")
 
 
 @frozen

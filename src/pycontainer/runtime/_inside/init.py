@@ -14,7 +14,8 @@ import stat
 from pycontainer._linux import loopback, mount, overlay, process
 from pycontainer._linux.path import make_target, open_in_root
 from pycontainer._linux.tree import remove_tree
-from pycontainer.runtime._inside import cgroup, files
+from pycontainer.runtime._inside import ahead, cgroup, files
+from pycontainer.runtime._inside.devices import make_node
 from pycontainer.runtime._inside.identity import apply_process, execute
 from pycontainer.runtime._inside.terminal import become_terminal
 
@@ -72,6 +73,7 @@ def main(
     go: int,
     console: _socket.socket | None,
     joined: dict[str, int],
+    made: ahead.Made,
 ) -> NoReturn:
     """Set the container up and execute its command; never returns.
 
@@ -82,8 +84,9 @@ def main(
         go: Readable once the control groups are as they are to be.
         console: Where the terminal's master side goes.
         joined: Namespaces of others to enter, by kind.
+        made: What was made before the container was asked for; this process is in its namespaces.
     """
-    setup = _Setup(plan, stdio, console, joined)
+    setup = _Setup(plan, stdio, console, joined, made)
     setup.go = go
     try:
         for step in (
@@ -119,7 +122,7 @@ def mount_files(plan: Plan) -> int:
     Args:
         plan: Of a whole plan ``rootfs``, ``mountpoint`` and ``mounts``.
     """
-    setup = _Setup(plan, [], None, {})
+    setup = _Setup(plan, [], None, {}, ahead.NOTHING)
     setup.mount_root()
     setup.mount_all()
     return setup.root
@@ -158,8 +161,10 @@ class _Setup:
         stdio: list[int],
         console: _socket.socket | None,
         joined: dict[str, int],
+        made: ahead.Made,
     ) -> None:
         self.plan = plan
+        self.made = made
         self.stdio = stdio
         self.console = console
         self.joined = joined
@@ -251,6 +256,10 @@ class _Setup:
         assert isinstance(options, list)
         if kind in ("proc", "sysfs") or target == "/dev":
             self._refuse_symlink(target)
+        tree = self.made.trees.get(target)
+        if tree is not None:
+            self._attach(tree, target, directory=True)
+            return
         try:
             tree = mount.filesystem(kind, attributes, tuple(options))
         except PermissionError:
@@ -321,6 +330,8 @@ class _Setup:
         os.close(tree)
 
     def make_devices(self) -> None:
+        if "/dev" in self.made.trees:  # they came with it
+            return
         devices, links = self.plan["devices"], self.plan["links"]
         assert isinstance(devices, list)
         assert isinstance(links, list)
@@ -358,7 +369,7 @@ class _Setup:
         self._attach(mount.bind(slave, recursive=False), "dev/console", directory=False)
 
     def configure_network(self) -> None:
-        if self.plan["loopback"]:
+        if self.plan["loopback"] and not self.made.namespaces:
             loopback.up()
         if self.plan["network"] and not os.read(self.go, 1):
             raise OSError(errno.ECANCELED, "the container's monitor has gone")
@@ -385,16 +396,20 @@ class _Setup:
             mount.set_attributes(tree, _NO_NEW_FILES | mount.RDONLY)
             mount.attach(tree, path)
             os.close(tree)
+        empty = ""
         for path in _strings(self.plan["masked_paths"]):
             try:
                 mode = os.stat(path).st_mode
             except OSError:
                 continue
-            if stat.S_ISDIR(mode):
+            if not stat.S_ISDIR(mode):
+                tree = mount.bind("/dev/null", recursive=False)
+            elif empty:
+                tree = mount.bind(empty, recursive=False)
+            else:
                 options = (("size", "0"), ("nr_inodes", "1"))
                 tree = mount.filesystem("tmpfs", _NO_NEW_FILES | mount.RDONLY, options)
-            else:
-                tree = mount.bind("/dev/null", recursive=False)
+                empty = path
             mount.attach(tree, path)
             os.close(tree)
         if self.plan["readonly"]:
@@ -465,15 +480,6 @@ def shape(tree: int, entry: dict[str, object]) -> None:
     assert isinstance(propagation, int)
     if propagation:
         mount.set_attributes(tree, 0, propagation=propagation, recursive=recursive)
-
-
-def make_node(place: int, name: str, device: dict[str, int]) -> None:
-    """Make a device in a directory that is given by descriptor."""
-    number = os.makedev(device["major"], device["minor"])
-    os.mknod(name, device["type"] | device["mode"], number, dir_fd=place)
-    os.chmod(name, device["mode"], dir_fd=place)
-    if device["uid"] or device["gid"]:
-        os.chown(name, device["uid"], device["gid"], dir_fd=place)
 
 
 def _strings(value: object) -> list[str]:

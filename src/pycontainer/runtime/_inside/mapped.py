@@ -15,6 +15,7 @@ import os
 
 from pycontainer._linux import capability, erofs, mount, overlay, process
 from pycontainer.runtime._inside import init, namespaces, wire
+from pycontainer.runtime._inside.devices import make_node
 from pycontainer.runtime._inside.identity import own_streams, raise_limits
 
 __all__ = ["clone", "prepare"]
@@ -206,7 +207,7 @@ class _Builder:
         trees = []
         for number, device in enumerate(devices):
             name = str(number)
-            init.make_node(above, name, device)
+            make_node(above, name, device)
             trees.append(mount.bind(name, recursive=False, directory=above))
         os.close(above)
         return trees

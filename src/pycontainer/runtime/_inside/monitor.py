@@ -199,9 +199,9 @@ class _Monitor:
             if self.plan["tty"]
             else (None, None)
         )
-        namespaces, made = self.plan["namespaces"], self.plan.pop("ahead", [])
+        namespaces, made = self.plan["namespaces"], self.plan.pop("ahead", ahead.NOTHING)
         assert isinstance(namespaces, int)
-        assert isinstance(made, list)
+        assert isinstance(made, ahead.Made)
         if self.plan["user"]:
             from pycontainer.runtime._inside import mapped
 
@@ -212,7 +212,7 @@ class _Monitor:
             self.pid, self.pidfd = ahead.clone3(namespaces, made, cgroup=group)
         if self.pid == 0:
             os.close(go)
-            init.main(self.plan, payload, report_w, wait, console_inside, joined)
+            init.main(self.plan, payload, report_w, wait, console_inside, joined, made)
         os.close(report_w)
         os.close(wait)
         for fd in joined.values():

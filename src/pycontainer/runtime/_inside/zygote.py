@@ -17,8 +17,11 @@ import sys
 
 from pycontainer._linux import erofs, mount, process
 from pycontainer.runtime._inside import ahead, execution, monitor, reach, view, wire
+from pycontainer.runtime._inside.rehearsal import rehearse
 
 __all__ = ["main"]
+
+_UNDISTURBED = 2  # milliseconds
 
 _ROLES = {
     "start": monitor.main,
@@ -58,9 +61,9 @@ def main(fd: int, host_pid: int, user_namespace: str) -> None:
     gc.disable()
     gc.freeze()
     wire.send(channel, "ready", os.getpid())
-    namespaces = list[int]()
-    while _serve(channel, host, namespaces):
-        pass
+    made, recipe = ahead.NOTHING, ahead.Recipe()
+    while (served := _serve(channel, host, made, recipe)) is not None:
+        made, recipe = served
 
 
 def _reset_signals() -> None:
@@ -73,7 +76,9 @@ def _reset_signals() -> None:
                 pass
 
 
-def _serve(channel: _socket.socket, host: int, namespaces: list[int]) -> bool:
+def _serve(
+    channel: _socket.socket, host: int, made: ahead.Made, recipe: ahead.Recipe
+) -> tuple[ahead.Made, ahead.Recipe] | None:
     """Clone a process that waits for the next request, and wait until it has that.
 
     It is cloned ahead, so that no container waits for that; it ends with the host program.
@@ -81,23 +86,27 @@ def _serve(channel: _socket.socket, host: int, namespaces: list[int]) -> bool:
     Args:
         channel: Where requests come from.
         host: A pidfd of the host program.
-        namespaces: Made ahead for the next container; none if the last one has taken them.
+        made: What is there for the next container; nothing if the last one has taken it.
+        recipe: What to make otherwise.
 
     Returns:
-        Whether there may be another request: False once the host program has gone.
+        The same for the next request; None once the host program has gone.
     """
-    namespaces += [] if namespaces else ahead.make()
+    if not made.namespaces or made.recipe != recipe:
+        ahead.let_go(made)
+        made = ahead.make(recipe)
+        recipe = made.recipe
     taken, take = os.pipe()
     try:
         pid, pidfd = process.clone3(0)
     except OSError as error:
         os.close(taken)
         os.close(take)
-        return _refuse(channel, error)
+        return (made, recipe) if _refuse(channel, error) else None
     if pid == 0:
         try:
             os.close(taken)
-            _await_request(channel, take, host, namespaces)
+            _await_request(channel, take, host, made)
         finally:  # whatever happened: this process must not go on as a second zygote
             os._exit(0)
     os.close(pidfd)
@@ -105,17 +114,16 @@ def _serve(channel: _socket.socket, host: int, namespaces: list[int]) -> bool:
     try:
         if not (said := os.read(taken, wire.MAX_PACKET)):
             # It was killed meanwhile, or there is no host program any more.
-            return not _is_closed(channel)
-        images, uses, has_network = marshal.loads(said)  # noqa: S302  (from our own child)
+            return None if _is_closed(channel) else (made, recipe)
+        images, uses, has_network, wanted = marshal.loads(said)  # noqa: S302  (from our own child)
         if images:
             erofs.keep(images)
         if uses:
-            ahead.let_go(namespaces)
-            namespaces.clear()
+            ahead.let_go(made)
         if has_network:  # so that the next monitors have it; most programs' containers need it not
             import pycontainer.runtime._inside.network  # noqa: F401
         _let_start(taken, channel)
-        return True
+        return made, recipe if wanted is None else wanted
     finally:
         os.close(taken)
 
@@ -123,22 +131,28 @@ def _serve(channel: _socket.socket, host: int, namespaces: list[int]) -> bool:
 def _let_start(taken: int, channel: _socket.socket) -> None:
     """Leave the processors to the container that starts, unless there is the next request already."""
     poll = select.poll()
-    poll.register(taken, select.POLLIN)
     poll.register(channel, select.POLLIN)
+    poll.register(taken, select.POLLIN)
     poll.poll()
+    poll.unregister(taken)
+    poll.poll(_UNDISTURBED)
 
 
-def _await_request(channel: _socket.socket, take: int, host: int, namespaces: list[int]) -> None:
+def _await_request(channel: _socket.socket, take: int, host: int, made: ahead.Made) -> None:
     os.setsid()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    rehearse(made.recipe)
     received = wire.receive_request(channel)
     if received is None:
         return
     channel.close()
     request, owner, fds = received
-    images, uses = _images(request), bool(namespaces) and _wants_new_namespaces(request)
+    images, uses = _images(request), bool(made.namespaces) and _wants_new_namespaces(request)
+    recipe = ahead.recipe_of(request) if uses else None
+    if recipe == made.recipe:
+        recipe = None
     try:
-        os.write(take, marshal.dumps((images, uses, bool(request.get("network")))))
+        os.write(take, marshal.dumps((images, uses, bool(request.get("network")), recipe)))
     except BrokenPipeError:  # the zygote was killed; this goes on
         pass
     if request["operation"] == "start":
@@ -148,9 +162,9 @@ def _await_request(channel: _socket.socket, take: int, host: int, namespaces: li
     if images:
         erofs.keep(images)
     if uses:
-        request["ahead"] = namespaces
+        request["ahead"] = made if recipe is None else made.without_trees()
     else:
-        ahead.let_go(namespaces)
+        ahead.let_go(made)
     if request["detach"]:
         os.close(host)
         host = -1
