@@ -20,7 +20,16 @@ import pycontainer
 pytestmark = pytest.mark.root
 
 UID = 23456
-DISTRIBUTIONS = ("attrs", "isal", "bcrypt", "tornado", "typing_extensions", "urllib3", "zstandard")
+DISTRIBUTIONS = (
+    "attrs",
+    "bcrypt",
+    "isal",
+    "prometheus-client",
+    "tornado",
+    "typing_extensions",
+    "urllib3",
+    "zstandard",
+)
 
 
 @frozen
