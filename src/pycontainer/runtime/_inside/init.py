@@ -138,7 +138,7 @@ def prepare_root(plan: Plan, entries: list[int]) -> dict[str, int]:
     Returns:
         Descriptors of detached mounts, by the numbers of the entries.
     """
-    setup = _Setup(plan, [], None, {})
+    setup = _Setup(plan, [], None, {}, ahead.NOTHING)
     setup.mount_root()
     mounts = plan["mounts"]
     assert isinstance(mounts, list)

@@ -180,7 +180,9 @@ def _images(request: dict[str, object]) -> list[str]:
 
 def _wants_new_namespaces(request: dict[str, object]) -> bool:
     """Whether all that are made ahead are for this request."""
-    if request["operation"] != "start" or request["joined"] or request["user"]:
+    if request["operation"] != "start" or request["joined"]:
+        return False
+    if request["user"] or "bundle" in request:  # those make them in their own way
         return False
     flags = request["namespaces"]
     assert isinstance(flags, int)
