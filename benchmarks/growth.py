@@ -54,6 +54,8 @@ class Curve:
         rounds: How often each is measured.
         value: What is measured; other than seconds, it is what a side's call returns.
         limit: What the value may not exceed.
+        group: Several curves that are run together.
+        cpu: False where the work is done by processes that nobody counts.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Curve:
     value: str
     limit: float | None
     group: str = "growth"
+    cpu: bool = True
 
 
 CURVES: dict[str, Curve] = {}
@@ -81,12 +84,16 @@ def curve(
     rounds: int = 3,
     value: str = "seconds",
     limit: float | None = None,
+    group: str = "growth",
+    cpu: bool = True,
 ) -> Callable[[Prepare], Prepare]:
     """Register the decorated function as a curve; its docstring describes it in the report."""
 
     def register(prepare: Prepare) -> Prepare:
         name, text = described(prepare)
-        CURVES[name] = Curve(name, title, text, prepare, axis, points, rate, rounds, value, limit)
+        CURVES[name] = Curve(
+            name, title, text, prepare, axis, points, rate, rounds, value, limit, group, cpu
+        )
         return prepare
 
     return register
@@ -117,7 +124,7 @@ class Series:
         """Enter what was measured at one size."""
         self.sizes.append(size)
         self.values.append(samples.wall)
-        if curve.value == "seconds":
+        if curve.value == "seconds" and curve.cpu:
             self.cpu.append(samples.cpu)
         if side.stages is not None and size == curve.points[-1]:
             self.stages = side.stages()

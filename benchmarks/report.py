@@ -164,9 +164,11 @@ def _growth(result: Traced) -> list[str]:
 def _fact(curve: Curve, series: Series) -> str:
     values = series.medians()
     if curve.limit is not None:
-        return f"{series.name}: at most {max(values):.0f}, asked ≤ {curve.limit:g}."
+        return f"{series.name}: at most {max(values):.3g}, asked ≤ {curve.limit:g}."
     slope, _ = line(series.sizes, values)
     told = f"{series.name}: {curve.rate(slope)}, exponent {exponent(series.sizes, values):.2f}"
+    if not series.cpu:
+        return told + "."
     busy = median(series.cpu[-1]) / values[-1]
     told += f", {busy:.1f} processors busy at the last."
     return told + (f" {_busy(series.stages, values[-1])}" if series.stages else "")

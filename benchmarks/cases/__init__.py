@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import builds, containers, creation, extraction, growth, pulls, pushes
+from benchmarks.cases import (
+    builds,
+    containers,
+    creation,
+    daemons,
+    extraction,
+    growth,
+    many,
+    pulls,
+    pushes,
+)
 
 __all__: list[str] = []
 
 # In the order of the report.
-_ = (containers, pulls, extraction, creation, pushes, builds, growth)
+_ = (containers, daemons, many, pulls, extraction, creation, pushes, builds, growth)

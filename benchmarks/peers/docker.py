@@ -48,17 +48,26 @@ class Docker:
 
 
 @contextlib.contextmanager
-def dockerd(directory: Path) -> Iterator[Docker]:
-    """Run a daemon without networks, whose files are all in `directory`."""
+def dockerd(directory: Path, *, bridge: bool = False) -> Iterator[Docker]:
+    """Run a daemon whose files are all in `directory`.
+
+    Args:
+        directory: Made here.
+        bridge: Whether it has its usual bridge network. It then lives in a network namespace of its own,
+            so that neither bridge nor firewall rules get onto the machine.
+    """
     directory.mkdir()
     log = directory / "log"
     with meter("docker") as counting:
         docker = Docker(directory, counting)
-        command: list[str | Path] = ["dockerd", "--host", docker.socket]
+        command: list[str | Path] = ["unshare", "--net"] if bridge else []
+        command += ["dockerd", "--host", docker.socket]
         command += ["--data-root", directory / "root", "--exec-root", directory / "exec"]
         command += ["--pidfile", directory / "pid", "--config-file", directory / "none.json"]
-        command += ["--storage-driver", "overlay2", "--bridge", "none", "--iptables=false"]
-        command += ["--ip6tables=false", "--ip-forward=false", "--userland-proxy=false"]
+        command += ["--storage-driver", "overlay2"]
+        if not bridge:
+            command += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
+            command += ["--ip-forward=false", "--userland-proxy=false"]
         (directory / "none.json").write_text("{}")
         with background(counting.around(command), log) as process:
             await_ready(process, lambda: _answers(docker), log, _READY_SECONDS)

@@ -123,6 +123,15 @@ def test_a_curve_of_seconds_has_processor_time(tmp_path: Path) -> None:
     assert [len(cpu) for cpu in twice.cpu] == [1, 1, 1]
 
 
+def test_a_curve_of_something_else_says_what_one_more_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = _curve("apples")
+    monkeypatch.setitem(growth.CURVES, curve.name, curve)
+    traced = results.Traced.of(curve, growth.trace(curve, tmp_path, rounds=1))
+    assert "apples. twice: 2 a piece, exponent 1.00. square:" in report.section(traced)
+
+
 def test_an_empty_file_has_no_place_on_a_logarithmic_axis() -> None:
     assert growth.exponent([0, 10, 100, 1000], [7, 1, 10, 100]) == 1
 
