@@ -409,6 +409,16 @@ def test_names_of_elsewhere_are_asked_for(image: Image, net: pc.Network, namespa
     assert "1.2.3.4" in done.text
 
 
+def test_names_of_containers_are_found_with_name_servers_of_the_callers(
+    image: Image, net: pc.Network
+) -> None:
+    names = pc.Names(dns=["192.0.2.53"], dns_search=["example.org"])
+    with serve(image, name="server", network=net) as server:
+        script = "cat /etc/resolv.conf; nc server 80"
+        lines = sh(image, script, network=net, names=names).text.splitlines()
+    assert lines == ["nameserver 127.0.0.11", "search example.org", server.id[:12]]
+
+
 def test_hosts_of_the_callers(image: Image, net: pc.Network) -> None:
     names = pc.Names(extra_hosts={"gate": "host-gateway", "other": "10.1.2.3"})
     text = sh(image, "cat /etc/hosts", network=net, names=names, hostname="me").text

@@ -2,98 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from attrs import frozen
 
-import pycontainer
+from ordinary import UID, Ordinary, ordinary_user
 
 pytestmark = pytest.mark.root
-
-UID = 23456
-DISTRIBUTIONS = (
-    "attrs",
-    "bcrypt",
-    "isal",
-    "prometheus-client",
-    "tornado",
-    "typing_extensions",
-    "urllib3",
-    "zstandard",
-)
-
-
-@frozen
-class Ordinary:
-    """Runs Python as a user without any privilege, in a home of their own."""
-
-    python: str
-    packages: Path
-    home: Path
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.python, *arguments],
-            user=UID,
-            group=UID,
-            extra_groups=[],
-            cwd=self.home,
-            env={"HOME": str(self.home), "PATH": os.defpath, "PYTHONPATH": str(self.packages)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
 
 
 @pytest.fixture(scope="module")
 def ordinary() -> Iterator[Ordinary]:
-    """Stage what the user may read: this checkout and its environment may be root's alone."""
-    python = _readable_python()
-    with tempfile.TemporaryDirectory(prefix="pycontainer-ordinary-") as place:
-        Path(place).chmod(0o755)
-        packages, home = Path(place, "packages"), Path(place, "home")
-        shutil.copytree(Path(pycontainer.__file__).parent, packages / "pycontainer")
-        for name in DISTRIBUTIONS:
-            for file in importlib.metadata.files(name) or []:
-                if ".." not in file.parts and "__pycache__" not in file.parts:
-                    target = packages / file
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(file.locate(), target)
-        home.mkdir()
-        os.chown(home, UID, UID)
-        yield Ordinary(python, packages, home)
-
-
-def _readable_python() -> str:
-    wanted = sysconfig.get_python_version()
-    for python in (
-        sys.executable,
-        getattr(sys, "_base_executable", ""),
-        f"/usr/bin/python{wanted}",
-    ):
-        if python and _runs(python):
-            return python
-    pytest.skip(f"no Python {wanted} that an ordinary user may execute")
-
-
-def _runs(python: str) -> bool:
-    try:
-        result = subprocess.run(
-            [python, "-c", "pass"], user=UID, group=UID, extra_groups=[], cwd="/", check=False
-        )
-    except (PermissionError, FileNotFoundError):
-        return False
-    return result.returncode == 0
+    with ordinary_user() as user:
+        yield user
 
 
 def script(ordinary: Ordinary, text: str) -> str:
@@ -243,6 +164,7 @@ code = ["python", "-m", "http.server", "8000"]
 with pc.Container.start(image, code, ready=pc.ready.port(8000)) as c, c.connect(8000) as connection:
     connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
     print(connection.recv(100).split(b"\\r\\n")[0].decode())
+os.environ["PATH"] = "/nowhere"
 try:
     py("pass", network="bridge")
 except pc.errors.UnsupportedFeature as error:
@@ -252,7 +174,7 @@ print(os.listdir(pc.Store.default().path / "containers"))
     )
     answer, refusal, left = out.splitlines()
     assert answer.endswith("200 OK")
-    assert "run as root" in refusal
+    assert "neither pasta nor slirp4netns is installed" in refusal
     assert "Container.connect" in refusal
     assert left == "[]"
 

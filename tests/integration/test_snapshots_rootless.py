@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from integration.test_rootless import Ordinary, ordinary
+from integration.test_rootless import ordinary
+from ordinary import Ordinary
 
 __all__ = ["ordinary"]  # a fixture
 

@@ -60,7 +60,8 @@ def checks() -> list[Check]:
     """Look at everything; nothing is changed."""
     probes: list[Callable[[], Check]] = [_interpreter, _system, _store, _codecs, _server]
     if sys.platform == "linux":
-        probes += [_kernel, _namespaces, _overlay, _erofs, _cgroups, _seccomp, _limits, _runtimes]
+        probes += [_kernel, _namespaces, _overlay, _erofs, _cgroups, _user_network]
+        probes += [_seccomp, _limits, _runtimes]
     return [probe() for probe in probes]
 
 
@@ -172,6 +173,22 @@ def _cgroups() -> Check:
     except Error as error:
         return Check("limits (cgroups)", False, error.message, False, error.remedy or "")
     return Check("limits (cgroups)", True, "memory, processors and pids")
+
+
+def _user_network() -> Check:
+    from pycontainer.network import user_mode
+
+    found = [path for name in user_mode.PROGRAMS if (path := shutil.which(name))]
+    open_to_all = os.access(user_mode.TUN, os.R_OK | os.W_OK)
+    device = "" if open_to_all else f"; {user_mode.TUN} is not there or not open to this user"
+    remedy = f"modprobe tun; chmod 666 {user_mode.TUN}" if found else "install passt or slirp4netns"
+    return Check(
+        "networks of ordinary users (pasta, slirp4netns)",
+        bool(found) and open_to_all,
+        (", ".join(found) or "neither is installed") + device,
+        needed=False,
+        remedy=remedy,
+    )
 
 
 def _seccomp() -> Check:

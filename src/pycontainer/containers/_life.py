@@ -329,8 +329,9 @@ class Life:
             self.kill(self._record.stop_signal)
             self.wait(grace)
         except TimeoutExpired:
-            self.kill()
-            self.wait(DELETE_SECONDS)
+            with contextlib.suppress(ContainerStateError):  # nobody saw how it ended
+                self.kill()
+                self.wait(DELETE_SECONDS)
         except ContainerStateError:  # it has ended already, or waits for its restart no more
             with contextlib.suppress(ContainerStateError, TimeoutExpired):
                 self.wait(1.0)

@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from attrs import asdict, evolve, field, frozen
 
 from pycontainer.containers._names import Names
+from pycontainer.errors import StartError, UnsupportedFeature
 from pycontainer.oci.runtime import Namespace
+from pycontainer.runtime import is_rootless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pycontainer.containers._home import New
     from pycontainer.content import Store
-    from pycontainer.network import Attachment, Membership, Network, Ports, PublishedPort
+    from pycontainer.network import (
+        Attachment,
+        Endpoint,
+        Membership,
+        Network,
+        Ports,
+        PublishedPort,
+    )
     from pycontainer.oci.runtime import RuntimeSpec
 
     NetworkChoice: TypeAlias = (
@@ -33,6 +42,7 @@ __all__ = [
     "attach",
     "keep_attached",
     "name_servers",
+    "own_endpoint",
     "published",
     "recover",
     "release",
@@ -40,6 +50,7 @@ __all__ = [
 ]
 
 _PORTS: Final = "ports.json"
+_ENDPOINT: Final = "endpoint.json"
 _RESOLVER: Final = "127.0.0.11"
 _OF_CONTAINER: Final = "container:"
 
@@ -168,22 +179,27 @@ def attach(store: Store, new: New, *, again: bool = False) -> Iterator[Attached]
         _share_names(new)
         yield Attached()
         return
+    if is_rootless():
+        with _attach_by_program(new, wanted) as attached:
+            yield attached
+        return
     from pycontainer.network import DEFAULT, Membership, Network, join, leave, parse_ports
 
     if any(name == DEFAULT for name, *_ in wanted.memberships):
         Network.default(store=store)  # makes it
     if again:
         leave(store, new.record.id)
-    names = dict.fromkeys((new.record.name, new.record.id[:12], wanted.hostname))
     attachment = join(
         store,
         new.record.id,
         [Membership(*each) for each in wanted.memberships],
-        names=tuple(names),
+        names=_names(new, wanted),
         ports=parse_ports(wanted.ports),
     )
     try:
-        _write_files(new.directory, wanted, attachment.endpoints)
+        gateway = attachment.endpoints[0].gateway
+        names = evolve(wanted.names, dns=(_RESOLVER,))
+        _write_files(new.directory, wanted, attachment.endpoints, names, gateway)
         _write_ports(new.directory, attachment.ports)
         yield Attached(_plan(wanted, attachment), attachment.fds())
     except BaseException:
@@ -193,6 +209,42 @@ def attach(store: Store, new: New, *, again: bool = False) -> Iterator[Attached]
         attachment.close()
 
 
+def _names(new: New, wanted: Networking) -> tuple[str, ...]:
+    """By which others find it."""
+    return tuple(dict.fromkeys((new.record.name, new.record.id[:12], wanted.hostname)))
+
+
+@contextlib.contextmanager
+def _attach_by_program(new: New, wanted: Networking) -> Iterator[Attached]:
+    """The same for an ordinary user's container, which is connected by a program of its own."""
+    import json
+
+    from pycontainer.network import Membership, parse_ports, user_mode
+
+    if any(space.type == "pid" and space.path for space in new.spec.namespaces):
+        raise UnsupportedFeature(
+            "a network for an ordinary user's container that shares the processes of another",
+            "the program that connects it would be born among those processes",
+            remedy="share the other's network, too: network='container:<name>'",
+        )
+    attachment = user_mode.join(
+        new.record.id,
+        [Membership(*each) for each in wanted.memberships],
+        names=_names(new, wanted),
+        ports=parse_ports(wanted.ports),
+    )
+    names = wanted.names if wanted.names.dns else evolve(wanted.names, dns=(user_mode.NAME_SERVER,))
+    endpoints, gateway = attachment.endpoints, user_mode.host_address()
+    _write_files(new.directory, wanted, endpoints, names, gateway)
+    _write_ports(new.directory, attachment.ports)
+    (new.directory / _ENDPOINT).write_text(json.dumps(asdict(endpoints[0])))
+    try:
+        yield Attached(attachment.plan)
+    except StartError:
+        user_mode.refuse_ports_in_use(attachment.ports)
+        raise
+
+
 @contextlib.contextmanager
 def keep_attached(store: Store, new: New) -> Iterator[Attached]:
     """Give what the next monitor of a running container needs of its networks; the body starts it."""
@@ -200,8 +252,11 @@ def keep_attached(store: Store, new: New) -> Iterator[Attached]:
     if wanted.mode != "own":
         yield Attached()
         return
-    from pycontainer.network import rejoin
+    from pycontainer.network import rejoin, user_mode
 
+    if is_rootless():
+        yield Attached(user_mode.rejoin(new.record.id, published(new.directory)))
+        return
     attachment = rejoin(store, new.record.id, published(new.directory))
     try:
         yield Attached(_plan(wanted, attachment), attachment.fds())
@@ -232,16 +287,22 @@ def use_resolver(directory: Path) -> None:
         path.write_text(text + f"nameserver {_RESOLVER}\n")  # in place: it is mounted
 
 
-def _write_files(directory: Path, wanted: Networking, endpoints: Sequence[Any]) -> None:
+def _write_files(
+    directory: Path,
+    wanted: Networking,
+    endpoints: Sequence[Endpoint],
+    names: Names,
+    gateway: str,
+) -> None:
+    """Write the files by which it finds others, now that its addresses are known."""
     addresses = [endpoint.address for endpoint in endpoints]
     addresses += [endpoint.ipv6_address for endpoint in endpoints if endpoint.ipv6_address]
-    resolver = evolve(wanted.names, dns=(_RESOLVER,)).resolver(_host_file())
-    wanted.names.write_files(
+    names.write_files(
         directory,
         wanted.hostname,
         own_addresses=addresses,
-        gateway=endpoints[0].gateway,
-        resolver=resolver,
+        gateway=gateway,
+        resolver=_host_file(),
     )
 
 
@@ -283,6 +344,19 @@ def published(directory: Path) -> tuple[PublishedPort, ...]:
     except FileNotFoundError:
         return ()
     return tuple(PublishedPort(**values) for values in json.loads(text))
+
+
+def own_endpoint(directory: Path) -> Endpoint | None:
+    """The place of an ordinary user's container, which no database has; None if it has none."""
+    import json
+
+    from pycontainer.network import Endpoint
+
+    try:
+        values = json.loads((directory / _ENDPOINT).read_text())
+    except FileNotFoundError:
+        return None
+    return Endpoint(**{**values, "names": tuple(values["names"])})
 
 
 # --- the end ---------------------------------------------------------------------------------

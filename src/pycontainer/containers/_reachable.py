@@ -28,6 +28,9 @@ class Reachable(Inside):
         """Its places in networks, in the order in which it got them; reads the database."""
         from pycontainer.network import endpoints_of
 
+        own = _networking.own_endpoint(self._directory)
+        if own is not None:
+            return (own,) if self.state in ("running", "paused") else ()
         return endpoints_of(self._store, self.id)
 
     @property

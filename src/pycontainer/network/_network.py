@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -17,6 +18,7 @@ from pycontainer.errors import (
     NetworkInUse,
     NetworkNotFound,
     SubnetInUse,
+    UnsupportedFeature,
 )
 from pycontainer.network import _bridge, _names
 from pycontainer.network._membership import Endpoint, Membership, join, leave, to_endpoint
@@ -111,12 +113,20 @@ class Network:
             NameInUse: There is a network of that name.
             SubnetInUse: A route of this host, or another network of the store, has some of the subnet.
             NetworkError: The name or one of the addresses is none.
+            UnsupportedFeature: This user is not root.
         """
         if not _NAME.fullmatch(name) or name in _RESERVED:
             raise NetworkError(
                 f"{name!r} cannot name a network",
                 remedy="use letters, digits, '_', '.' and '-', a letter or digit first; "
                 f"{', '.join(_RESERVED)} mean something else",
+            )
+        if os.geteuid() != 0 and name != DEFAULT:
+            raise UnsupportedFeature(
+                "a network of its own for an ordinary user's containers",
+                "only root may make bridges",
+                remedy="run as root; or put containers that are to find each other into one network: "
+                "network='container:<name>'",
             )
         store = store or Store.default()
         store.db.ensure(SCHEMA)
@@ -296,7 +306,8 @@ class Network:
                     f"{users[0].names[0]}",
                     remedy="delete or disconnect them first",
                 )
-            _bridge.take_down(record)
+            if os.geteuid() == 0:  # else it never had a bridge
+                _bridge.take_down(record)
             records.remove_network(self.id)
             _names.forget_network(self._store, self.id)
         self._store.record("network", "destroy", self.id, {"name": self.name})

@@ -188,9 +188,14 @@ class Reservation:
     A bound socket that does not listen holds each. The sockets wait as messages in a socket pair, so
     that one descriptor keeps them all: whoever has it has the ports, and they are free when the last
     one has closed it, or was killed.
+
+    Args:
+        serving: Whether a program is to listen at the ports, so that connections which one had there
+            before and which linger (TIME_WAIT) are no reason to refuse them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, serving: bool = False) -> None:
+        self._serving = serving
         self._sender, self._keeper = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._held: list[socket.socket] = []
         self.ports: list[PublishedPort] = []
@@ -216,7 +221,10 @@ class Reservation:
                     continue
                 raise NetworkError(
                     f"cannot publish port {request.container_port} on {hosts[0]}: {error.strerror}",
-                    remedy="name an address of this host",
+                    remedy="choose a port from 1024 on, or have root allow lower ones: "
+                    "sysctl net.ipv4.ip_unprivileged_port_start=<port>"
+                    if isinstance(error, PermissionError)
+                    else "name an address of this host",
                 ) from error
             self.ports.append(
                 PublishedPort(request.container_port, request.protocol, hosts[0], number)
@@ -236,7 +244,7 @@ class Reservation:
         bound: list[socket.socket] = []
         try:
             for host in hosts:
-                bound.append(_bind(host, port, kind))
+                bound.append(_bind(host, port, kind, serving=self._serving))
                 port = bound[-1].getsockname()[1]
         except BaseException:
             for each in bound:
@@ -262,10 +270,12 @@ class Reservation:
         self._held = []
 
 
-def _bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _bind(host: str, port: int, kind: socket.SocketKind, *, serving: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, kind)
     try:
+        if serving and kind == socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind((host, port))

@@ -292,7 +292,8 @@ def adopt(
     plan.update(log=log, detach=True, remove=remove, keep=True, events=list(events), run=state.run)
     with contextlib.suppress(ContainerStateError):  # only a restart by its policy needs the others
         join_others(plan, spec)
-    plan["cgroup"] = {"device_program": b"", **plan["cgroup"], **state.cgroup}
+    if state.cgroup:
+        plan["cgroup"] = {"device_program": b"", **plan["cgroup"], **state.cgroup}
     plan["adopted"] = {
         "pid": state.pid,
         "start_time": state.start_time,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from typing import TYPE_CHECKING
 
 from pycontainer._linux import process as linux
 from pycontainer._linux.tree import remove_tree
 from pycontainer.errors import ContainerStateError
-from pycontainer.runtime._inside import cgroup
+from pycontainer.runtime._inside import cgroup, guard
 from pycontainer.runtime.state import State, is_watched, read_intent, read_state
 
 if TYPE_CHECKING:
@@ -57,7 +58,18 @@ def clear(directory: Path, *, timeout: float = 10.0) -> bool:
             if not state.alive:
                 break
             time.sleep(0.001)
+    _await_guard(directory, timeout)
     return not cgroup.destroy(group, timeout)
+
+
+def _await_guard(directory: Path, timeout: float) -> None:
+    """Wait for the end of what connected the container, which has the ports of the host until then."""
+    pidfd = guard.find(str(directory))
+    if pidfd >= 0:
+        waiter = select.poll()
+        waiter.register(pidfd, select.POLLIN)
+        waiter.poll(timeout * 1000)
+        os.close(pidfd)
 
 
 def _kill(state: State) -> None:

@@ -23,6 +23,7 @@ _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO with the first version's 64 bytes (linu
 _INFO_SIZE = 64
 _INFO_EXIT = 1 << 3
 _PATIENCE = 0.2
+_PATIENCE_FOR_REAPER = 2.0  # the machine's first process, which may be slow
 
 
 def adopt(monitor: _Monitor, fds: list[int]) -> None:
@@ -46,6 +47,7 @@ def adopt(monitor: _Monitor, fds: list[int]) -> None:
         wire.send(monitor.owner, "failed", "adopt the container", error.errno or 0, str(error))
         os._exit(0)
     monitor.pid, monitor.pidfd = adopted["pid"], fds[0]
+    adopted["readable"] = _is_readable(monitor.pid)
     if monitor.network is not None:
         monitor.network.adopt(monitor.pid)
     if monitor.keeper is not None:
@@ -56,15 +58,37 @@ def adopt(monitor: _Monitor, fds: list[int]) -> None:
     wire.send(monitor.owner, "running", monitor.pid, adopted["start_time"])
 
 
-def exit_status(pid: int, pidfd: int) -> int | None:
-    """The wait status of a process that has ended and is not a child; None if nobody knows it."""
-    deadline = time.monotonic() + _PATIENCE
+def exit_status(adopted: object, pidfd: int) -> int | None:
+    """The wait status of a process that has ended and is not a child; None if nobody knows it.
+
+    Args:
+        adopted: What the plan says of it.
+        pidfd: Of it.
+    """
+    assert isinstance(adopted, dict)
+    pid = adopted["pid"]
+    deadline = time.monotonic() + (_PATIENCE if adopted["readable"] else _PATIENCE_FOR_REAPER)
     while time.monotonic() < deadline:
-        for status in (_status_of_zombie(pid), _status_of_reaped(pidfd)):
+        of_zombie = _status_of_zombie(pid) if adopted["readable"] else None
+        for status in (of_zombie, _status_of_reaped(pidfd)):
             if status is not None:
                 return status
         time.sleep(0.001)
     return None
+
+
+def _is_readable(pid: int) -> bool:
+    """Whether this process may look into another, as it may not if that lives in a user's other namespace.
+
+    Of those the kernel shows 0 as exit status, however they end.
+    """
+    try:
+        os.readlink(f"/proc/{pid}/ns/pid")
+    except PermissionError:
+        return False
+    except OSError:  # it has ended, and the kernel looks at the right first
+        pass
+    return True
 
 
 def _status_of_zombie(pid: int) -> int | None:

@@ -28,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._inside.keeper import Keeper
     from pycontainer.runtime._inside.network import Interfaces
+    from pycontainer.runtime._inside.usermode import UserMode
 
 _KILL = 9
 
@@ -84,7 +85,7 @@ class _Monitor:
         self.released = False
         self.streams = Streams()
         self.keeper: Keeper | None = None
-        self.network: Interfaces | None = None
+        self.network: Interfaces | UserMode | None = None
         self.kept_open: list[int] = []
 
     # --- start -------------------------------------------------------------------------------
@@ -243,11 +244,15 @@ class _Monitor:
             namespaces.close_id_maps(self.plan["id_maps"], self.plan["user"])
 
     def _prepare_network(self) -> None:
-        if self.plan["network"]:
+        network = self.plan["network"]
+        assert isinstance(network, dict)
+        if network.get("by") == "program":
+            from pycontainer.runtime._inside.usermode import UserMode
+
+            self.network = UserMode(network)
+        elif network:
             from pycontainer.runtime._inside.network import Interfaces  # most containers have none
 
-            network = self.plan["network"]
-            assert isinstance(network, dict)
             self.network = Interfaces(network)
 
     def _connect(self, go: int) -> None:
@@ -379,7 +384,7 @@ class _Monitor:
         except ChildProcessError:  # an adopted one
             from pycontainer.runtime._inside.adoption import exit_status
 
-            status = exit_status(self.pid, self.pidfd)
+            status = exit_status(self.plan["adopted"], self.pidfd)
         if status is None:
             return None
         code = os.waitstatus_to_exitcode(status)
@@ -489,6 +494,7 @@ class _Monitor:
         verb, what, *upstreams = packet
         if self.network is None:
             self.network = Interfaces({"endpoints": [], "upstreams": upstreams})
+        assert isinstance(self.network, Interfaces)  # else there was no place to be had
         try:
             if verb == "unplug":
                 self.network.unplug(what, poll)

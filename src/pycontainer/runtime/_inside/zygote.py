@@ -115,12 +115,15 @@ def _serve(
         if not (said := os.read(taken, wire.MAX_PACKET)):
             # It was killed meanwhile, or there is no host program any more.
             return None if _is_closed(channel) else (made, recipe)
-        images, uses, has_network, wanted = marshal.loads(said)  # noqa: S302  (from our own child)
+        images, uses, network, wanted = marshal.loads(said)  # noqa: S302  (from our own child)
         if images:
             erofs.keep(images)
         if uses:
             ahead.let_go(made)
-        if has_network:  # so that the next monitors have it; most programs' containers need it not
+        # So that the next monitors have it; most programs' containers need it not.
+        if network == "program":
+            import pycontainer.runtime._inside.usermode
+        elif network:
             import pycontainer.runtime._inside.network  # noqa: F401
         _let_start(taken, channel)
         return made, recipe if wanted is None else wanted
@@ -152,7 +155,7 @@ def _await_request(channel: _socket.socket, take: int, host: int, made: ahead.Ma
     if recipe == made.recipe:
         recipe = None
     try:
-        os.write(take, marshal.dumps((images, uses, bool(request.get("network")), recipe)))
+        os.write(take, marshal.dumps((images, uses, _network(request), recipe)))
     except BrokenPipeError:  # the zygote was killed; this goes on
         pass
     if request["operation"] == "start":
@@ -169,6 +172,13 @@ def _await_request(channel: _socket.socket, take: int, host: int, made: ahead.Ma
         os.close(host)
         host = -1
     _ROLES[str(request["operation"])](request, owner, fds, host)
+
+
+def _network(request: dict[str, object]) -> str:
+    """How its monitor connects it; empty if not at all."""
+    network = request.get("network", {})
+    assert isinstance(network, dict)
+    return str(network.get("by", "bridge")) if network else ""
 
 
 def _images(request: dict[str, object]) -> list[str]:
