@@ -419,6 +419,116 @@ def test_names_of_containers_are_found_with_name_servers_of_the_callers(
     assert lines == ["nameserver 127.0.0.11", "search example.org", server.id[:12]]
 
 
+def over_tcp(name: str, kind: int = 1) -> bytes:
+    labels = b"".join(bytes((len(part),)) + part.encode() for part in name.split("."))
+    query = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0" + labels + b"\0\0" + bytes((kind,)) + b"\0\1"
+    return len(query).to_bytes(2, "big") + query
+
+
+def received(connection: socket.socket) -> bytes:
+    with connection.makefile("rb", buffering=0) as reader:
+        size = int.from_bytes(reader.read(2) or b"", "big")
+        return reader.read(size) or b""
+
+
+def test_names_are_asked_for_over_tcp_of_the_next_server_that_answers(
+    image: Image, net: pc.Network, namespace: int
+) -> None:
+    def respond(listener: socket.socket, *, answers: bool) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                query = received(connection)
+                if answers:
+                    head = query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"
+                    text = head + query[12:] + b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\x04\x01\x02\x03\x04"
+                    connection.sendall(len(text).to_bytes(2, "big") + text)
+
+    listeners = [socket.create_server((f"127.0.0.{n}", 53)) for n in (7, 8)]
+    for listener, answers in zip(listeners, (False, True), strict=True):
+        threading.Thread(target=respond, args=(listener,), kwargs={"answers": answers}).start()
+    # The first has no server, the second hangs up, the third answers.
+    names = pc.Names(dns=["127.0.0.6", "127.0.0.7", "127.0.0.8"])
+    with (
+        serve(image, network=net, names=names, name="server") as server,
+        socket_inside(server._state()) as client,
+    ):
+        client.settimeout(10)
+        client.connect(("127.0.0.11", 53))
+        client.sendall(over_tcp("example.org") + over_tcp("server") + over_tcp("example.com"))
+        assert received(client).endswith(b"\x01\x02\x03\x04")
+        assert received(client).endswith(socket.inet_aton(server.ip_address or ""))
+        assert received(client).endswith(b"\x01\x02\x03\x04")
+        for listener in listeners:
+            stop(listener)
+        client.sendall(over_tcp("example.net"))
+        client.shutdown(socket.SHUT_WR)
+        assert received(client)[3] & 15 == 2  # SERVFAIL: nobody could be asked
+        assert client.recv(1) == b""
+
+
+def test_a_server_that_says_nothing_is_passed_over_when_the_client_asks_again(
+    image: Image, net: pc.Network, namespace: int
+) -> None:
+    silent, server = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    silent.bind(("127.0.0.7", 53))
+    server.bind(("127.0.0.8", 53))
+    names = pc.Names(dns=["127.0.0.7", "127.0.0.8"])
+    with (
+        silent,
+        server,
+        serve(image, network=net, names=names) as container,
+        socket_inside(container._state(), kind=socket.SOCK_DGRAM) as client,
+    ):
+        for end in (silent, server, client):
+            end.settimeout(10)
+        client.connect(("127.0.0.11", 53))
+        query = over_tcp("example.org")[2:]
+        client.send(query)
+        assert silent.recv(512) == query
+        client.send(query)
+        asked, sender = server.recvfrom(512)
+        server.sendto(asked[:2] + b"\x81\x83" + asked[4:], sender)
+        assert client.recv(512)[:4] == query[:2] + b"\x81\x83"
+
+
+def test_a_renamed_container_is_found_by_its_new_name(image: Image, net: pc.Network) -> None:
+    member = pc.Membership(net, aliases=("web",))
+    with serve(image, network=member, name="before") as server, serve(image, network=net) as client:
+
+        def found(name: str) -> bool:
+            return client.exec(["nslookup", "-type=a", name, "127.0.0.11"]).exit_code == 0
+
+        assert found("before")
+        server.rename("after")
+        for _ in range(2):
+            assert found("after")
+            assert found("after.net")
+            assert found("web")
+            assert not found("before")
+            server.restart(0)
+        pc.Container.get("after", store=image.store).rename("last")
+        assert found("last")
+        assert not found("after")
+
+
+def test_a_renamed_container_keeps_its_name_though_its_monitor_is_killed(
+    image: Image, net: pc.Network
+) -> None:
+    container = serve(image, network=net, name="before", detach=True)
+    os.kill(container._state().monitor, signal.SIGKILL)
+    container.close()
+    with Store.open(image.store.path) as again, serve(image, network=net) as client:
+        found = pc.Container.get("before", store=again)
+        found.rename("after")
+        for name, code in (("after", 0), ("before", 1)):
+            assert client.exec(["nslookup", "-type=a", name, "127.0.0.11"]).exit_code == code
+        found.delete(force=True)
+
+
 def test_hosts_of_the_callers(image: Image, net: pc.Network) -> None:
     names = pc.Names(extra_hosts={"gate": "host-gateway", "other": "10.1.2.3"})
     text = sh(image, "cat /etc/hosts", network=net, names=names, hostname="me").text

@@ -60,6 +60,7 @@ __all__ = [
     "directory",
     "find",
     "forget",
+    "named",
     "own",
     "prepare",
     "read_record",
@@ -279,7 +280,16 @@ def _take_name(store: Store, connection: sqlite3.Connection, container_id: str, 
     connection.execute("INSERT OR REPLACE INTO container_name VALUES (?, ?)", (name, container_id))
 
 
-def rename(store: Store, container_id: str, name: str) -> None:
+def named(store: Store, record: Record) -> Record:
+    """A container's record with the name that it has now."""
+    store.db.ensure(_SCHEMA)
+    query = "SELECT name FROM container_name WHERE id = ?"
+    with store.db.transaction(write=False) as connection:
+        row = connection.execute(query, (record.id,)).fetchone()
+    return record if row is None else evolve(record, name=row[0])
+
+
+def rename(store: Store, container_id: str, old: str, name: str) -> None:
     """Give a container another name; the database has the names, its own record only the first.
 
     Raises:
@@ -291,6 +301,7 @@ def rename(store: Store, container_id: str, name: str) -> None:
         if not directory(store, container_id).exists():
             raise ContainerStateError(f"container {container_id[:12]} is gone")
         _take_name(store, connection, container_id, name)
+    _networking.rename(store, container_id, old, name)
 
 
 def forget(store: Store, container_id: str) -> None:

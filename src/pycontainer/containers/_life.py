@@ -346,8 +346,9 @@ class Life:
             NameInUse: Another container has that name.
             ContainerStateError: It is gone.
         """
-        _home.rename(self._store, self.id, name)
-        old, self.name = self.name, name
+        old = _home.named(self._store, self._record).name
+        _home.rename(self._store, self.id, old, name)
+        self.name = name
         self._record_event("rename", oldName=old)
 
     def __repr__(self) -> str:

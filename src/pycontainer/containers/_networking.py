@@ -46,6 +46,7 @@ __all__ = [
     "published",
     "recover",
     "release",
+    "rename",
     "use_resolver",
 ]
 
@@ -357,6 +358,14 @@ def own_endpoint(directory: Path) -> Endpoint | None:
     except FileNotFoundError:
         return None
     return Endpoint(**{**values, "names": tuple(values["names"])})
+
+
+def rename(store: Store, container_id: str, old: str, new: str) -> None:
+    """Have the others of a container's networks find it by another name."""
+    if _has_networks(store):
+        from pycontainer.network import rename
+
+        rename(store, container_id, old, new)
 
 
 # --- the end ---------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def revive(store: Store, home: Path, record: _home.Record) -> None:
         if is_watched(home) or read_state(home) != state:  # somebody else is at it
             return
         spec = RuntimeSpec.parse((home / "config.json").read_bytes())
-        new = _home.New(record, home, spec, RootfsPlan.from_wire(record.rootfs))
+        new = _home.New(_home.named(store, record), home, spec, RootfsPlan.from_wire(record.rootfs))
         try:
             if state.alive:
                 taken_over(store, new, state).let_go()

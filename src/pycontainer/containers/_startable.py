@@ -188,7 +188,7 @@ class Startable(Reachable):
         spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         self._record = record
         _home.restore_layers(self._store, record)
-        new = _home.New(record, self._directory, spec, self._plan)
+        new = _home.New(_home.named(self._store, record), self._directory, spec, self._plan)
         try:
             self._running, self._stdin = start_of(self._store, new, timeout=timeout, again=True)
         except BaseException:

@@ -10,6 +10,7 @@ from pycontainer.network._membership import (
     join,
     leave,
     rejoin,
+    rename,
 )
 from pycontainer.network._network import DEFAULT, Member, Network
 from pycontainer.network._ports import PortRequest, Ports, PublishedPort, parse_ports
@@ -31,4 +32,5 @@ __all__ = [
     "parse_ports",
     "recover",
     "rejoin",
+    "rename",
 ]

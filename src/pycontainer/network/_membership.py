@@ -34,6 +34,7 @@ __all__ = [
     "join",
     "leave",
     "rejoin",
+    "rename",
     "to_endpoint",
 ]
 
@@ -218,6 +219,25 @@ def leave(store: Store, container_id: str, *, network_id: str | None = None) -> 
     with store.db.transaction() as connection:
         for endpoint in found:
             Records(connection).remove_endpoint(endpoint.id)
+
+
+def rename(store: Store, container_id: str, old: str, new: str) -> None:
+    """Have a container found by another name in its networks, at once."""
+    store.db.ensure(SCHEMA)
+    with store.db.transaction() as connection:
+        records = Records(connection)
+        for endpoint in records.endpoints(container=container_id):
+            network = records.network(endpoint.network)
+            assert network is not None  # as long as it has endpoints
+            domain = f".{network.name}"
+            replaced = {old: new, old + domain: new + domain}
+            names = dict.fromkeys(replaced.get(name, name) for name in endpoint.names)
+            if old == container_id[:12]:  # which it keeps
+                names |= dict.fromkeys(replaced)
+            endpoint = evolve(endpoint, names=tuple(names))
+            records.rename_endpoint(endpoint)
+            if _names.is_known(store, endpoint):  # else it has just ended
+                _names.publish(store, endpoint)
 
 
 def to_endpoint(network: NetworkRecord, endpoint: EndpointRecord) -> Endpoint:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pycontainer.content import Store
     from pycontainer.network._records import EndpointRecord
 
-__all__ = ["directory", "forget", "forget_network", "publish"]
+__all__ = ["directory", "forget", "forget_network", "is_known", "publish"]
 
 
 def directory(store: Store, network_id: str) -> Path:
@@ -35,6 +35,11 @@ def publish(store: Store, endpoint: EndpointRecord) -> Path:
     temporary = home / f".{endpoint.id}"
     temporary.write_text(f"{','.join(addresses)} {' '.join(endpoint.names)}\n")
     return temporary.rename(home / endpoint.id)
+
+
+def is_known(store: Store, endpoint: EndpointRecord) -> bool:
+    """Whether an endpoint's names are made known."""
+    return (directory(store, endpoint.network) / endpoint.id).exists()
 
 
 def forget(store: Store, endpoint: EndpointRecord) -> None:

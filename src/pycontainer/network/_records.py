@@ -187,6 +187,12 @@ class Records:
             ),
         )
 
+    def rename_endpoint(self, record: EndpointRecord) -> None:
+        """Enter an endpoint's names in place of those that it had."""
+        self._connection.execute(
+            "UPDATE endpoint SET names = ? WHERE id = ?", (json.dumps(record.names), record.id)
+        )
+
     def remove_endpoint(self, endpoint_id: str) -> None:
         """Forget an endpoint; its address is free."""
         self._connection.execute("DELETE FROM endpoint WHERE id = ?", (endpoint_id,))

@@ -191,8 +191,10 @@ class Interfaces:
                 nft.transact(filters, stale + additions)
 
     def _withdraw(self, step: Step) -> None:
+        names = str(step["names"])
         try:
-            os.unlink(str(step["names"]))
+            self._published[names] = _read(names)  # it may have been renamed since
+            os.unlink(names)
         except FileNotFoundError:
             pass
         elements = _elements(step)

@@ -14,6 +14,7 @@ import time
 from pycontainer._linux import netlink
 from pycontainer._linux import nftables as nft
 from pycontainer.runtime._inside import dns
+from pycontainer.runtime._inside.dns_tcp import Connections, new_socket, unregister
 
 __all__ = ["Resolver"]
 
@@ -43,7 +44,7 @@ class Resolver:
         self._tcp: _socket.socket | None = None
         self._directories: dict[str, _Directory] = {}
         self._asked: dict[int, _Forwarded] = {}
-        self._streams: dict[int, _Stream] = {}
+        self._connections = Connections(self._answer, upstreams)
 
     @property
     def is_open(self) -> bool:
@@ -80,8 +81,8 @@ class Resolver:
             self._accept(poll)
         elif fd in self._asked:
             self._take_answer(fd, poll)
-        elif fd in self._streams:
-            self._pump(self._streams[fd], fd, poll)
+        elif fd in self._connections:
+            self._connections.handle(fd, poll)
         else:
             return False
         return True
@@ -89,13 +90,13 @@ class Resolver:
     def close(self, poll: select.poll | None) -> None:
         """Close all sockets."""
         fixed = [made for made in (self._udp, self._tcp) if made is not None]
-        streams = [end for stream in set(self._streams.values()) for end in stream.ends()]
-        for each in (*fixed, *streams, *(asked.socket for asked in self._asked.values())):
+        self._connections.close(poll)
+        for each in (*fixed, *(asked.socket for asked in self._asked.values())):
             if poll is not None:
-                _unregister(poll, each.fileno())
+                unregister(poll, each.fileno())
             each.close()
         self._udp = self._tcp = None
-        self._asked, self._streams = {}, {}
+        self._asked = {}
 
     # --- datagrams ---------------------------------------------------------------------------
 
@@ -108,9 +109,20 @@ class Resolver:
                 return
             answer = self._answer(data)
             if answer is None:
-                self._forward(_Forwarded(data, client, list(self._upstreams)), poll)
+                servers = self._left_to_ask(data, client, poll) or list(self._upstreams)
+                self._forward(_Forwarded(data, client, servers), poll)
             elif answer:
                 self._reply(answer, client)
+
+    def _left_to_ask(
+        self, query: bytes, client: tuple[object, ...], poll: select.poll
+    ) -> list[str]:
+        """Whom to ask when a client asks again: the servers after the one that has not answered yet."""
+        for fd, asked in self._asked.items():
+            if (asked.query, asked.client) == (query, client):
+                self._forget(fd, poll)
+                return asked.servers
+        return []
 
     def _reply(self, answer: bytes, client: tuple[object, ...]) -> None:
         assert self._udp is not None
@@ -124,7 +136,7 @@ class Resolver:
         self._give_up_old(poll)
         while asked.servers and len(self._asked) < _MOST_PENDING:
             server = asked.servers.pop(0)
-            made = _new_socket(server, _socket.SOCK_DGRAM)
+            made = new_socket(server, _socket.SOCK_DGRAM)
             try:
                 made.connect((server, _PORT))
                 made.send(asked.query)
@@ -159,7 +171,7 @@ class Resolver:
             self._forget(fd, poll)
 
     def _forget(self, fd: int, poll: select.poll) -> None:
-        _unregister(poll, fd)
+        unregister(poll, fd)
         self._asked.pop(fd).socket.close()
 
     # --- streams -----------------------------------------------------------------------------
@@ -170,48 +182,7 @@ class Resolver:
             fd, _ = self._tcp._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         except OSError:
             return
-        if len(self._streams) >= _MOST_PENDING:
-            os.close(fd)
-            return
-        client = _socket.socket(fileno=fd)
-        client.setblocking(False)
-        self._streams[fd] = _Stream(client)
-        poll.register(fd, select.POLLIN)
-
-    def _pump(self, stream: _Stream, fd: int, poll: select.poll) -> None:
-        try:
-            if stream.server is not None and fd == stream.server.fileno():
-                alive = stream.from_server(poll)
-            else:
-                alive = self._from_client(stream, poll)
-        except BlockingIOError:
-            return
-        except OSError:
-            alive = False
-        if not alive:
-            for end in stream.ends():
-                self._streams.pop(end.fileno(), None)
-                _unregister(poll, end.fileno())
-                end.close()
-
-    def _from_client(self, stream: _Stream, poll: select.poll) -> bool:
-        data = stream.client.recv(_LARGEST)
-        if not data:
-            return False
-        stream.received += data
-        if stream.server is not None:
-            return True
-        while (query := stream.next_query()) is not None:
-            answer = self._answer(query)
-            if answer is None:
-                made = stream.ask(query, self._upstreams[0])
-                self._streams[made.fileno()] = stream
-                poll.register(made.fileno(), select.POLLOUT)
-                return True
-            if not answer:
-                return False
-            stream.client.send(len(answer).to_bytes(2, "big") + answer)
-        return True
+        self._connections.take(_socket.socket(fileno=fd), poll)
 
     # --- names -------------------------------------------------------------------------------
 
@@ -241,48 +212,6 @@ class _Forwarded:
         self.client = client
         self.servers = servers
         self.deadline = time.monotonic() + _PATIENCE
-
-
-class _Stream:
-    """A connection of a client, and perhaps one to a server for it."""
-
-    def __init__(self, client: _socket.socket) -> None:
-        self.client = client
-        self.server: _socket.socket | None = None
-        self.received = b""
-        self._query = b""
-
-    def ends(self) -> list[_socket.socket]:
-        return [self.client] if self.server is None else [self.client, self.server]
-
-    def next_query(self) -> bytes | None:
-        size = int.from_bytes(self.received[:2], "big")
-        if len(self.received) < 2 or len(self.received) < 2 + size:
-            return None
-        query, self.received = self.received[2 : 2 + size], self.received[2 + size :]
-        return query
-
-    def ask(self, query: bytes, server: str) -> _socket.socket:
-        """Begin to connect; from then on all goes to and from that server."""
-        self.server = _new_socket(server, _socket.SOCK_STREAM)
-        self._query = len(query).to_bytes(2, "big") + query
-        self.server.connect_ex((server, _PORT))
-        return self.server
-
-    def from_server(self, poll: select.poll) -> bool:
-        assert self.server is not None
-        if self._query:
-            self.server.send(self._query)
-            self._query = b""
-            poll.modify(self.server.fileno(), select.POLLIN)
-            return True
-        data = self.server.recv(_LARGEST)
-        if data:
-            self.client.setblocking(True)
-            self.client.settimeout(1.0)
-            self.client.sendall(data)
-            self.client.setblocking(False)
-        return bool(data)
 
 
 class _Directory:
@@ -378,15 +307,3 @@ def _redirect(udp: int, tcp: int) -> None:
             nft.transact(filters, messages)
         except FileExistsError:  # of a resolver that was closed since
             nft.transact(filters, [table.delete(), *messages])
-
-
-def _new_socket(server: str, kind: int) -> _socket.socket:
-    family = _socket.AF_INET6 if ":" in server else _socket.AF_INET
-    return _socket.socket(family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
-
-
-def _unregister(poll: select.poll, fd: int) -> None:
-    try:
-        poll.unregister(fd)
-    except KeyError:
-        pass
