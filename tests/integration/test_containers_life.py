@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pycontainer as pc
 from busybox import busybox_image
 from pycontainer import errors
+from pycontainer.containers import _home
+from pycontainer.containers._populate import populate
 from pycontainer.content import Store
 from pycontainer.images import Image
 from pycontainer.runtime import read_state
@@ -525,3 +528,34 @@ def test_prune_removes_what_nobody_uses(tmp_path: Path) -> None:
         assert (done.volumes, done.images) == (("used",), (str(image.reference),))
         for container in (running, ended):
             container.close()
+
+
+def test_prune_leaves_the_volumes_of_a_container_that_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path / "store") as store:
+        image = busybox_image(store, tmp_path / "busybox")
+        pc.Volume.create("old", store=store)
+        pruned: list[tuple[str, ...]] = []
+
+        def pruning(*args: Any, **options: Any) -> None:
+            pruned.append(pc.Volume.prune(store=store))
+            populate(*args, **options)
+            pruned.append(pc.Volume.prune(store=store))
+
+        monkeypatch.setattr(_home, "populate", pruning)
+        mounts = [pc.Mount.volume("old", "/old"), pc.Mount.volume("new", "/new")]
+        script = "echo x > /old/file; echo x > /new/file"
+        done = pc.run(image, ["sh", "-c", script], mounts=mounts, store=store, timeout=30)
+        assert done.exit_code == 0
+        assert pruned == [(), ()]
+        for name in ("old", "new"):
+            assert (pc.Volume.get(name, store=store).path / "file").exists()
+        assert pc.Volume.prune(store=store) == ("new", "old")
+
+
+def test_a_volume_as_a_context_manager_is_deleted(store: Store) -> None:
+    with pc.Volume.create("short", store=store) as volume:
+        (volume.path / "file").touch()
+    with pytest.raises(errors.VolumeNotFound):
+        pc.Volume.get("short", store=store)

@@ -12,6 +12,7 @@ import pytest
 
 import pycontainer as pc
 from busybox import busybox_image
+from own_network import own_network
 from pycontainer import errors
 from pycontainer.content import Store
 from pycontainer.images import Image
@@ -123,6 +124,39 @@ def test_networks_tell_theirs(image: Image) -> None:
         ("create", network.id),
         ("destroy", network.id),
     ]
+
+
+def test_networks_tell_of_their_containers(image: Image) -> None:
+    with own_network(), Network.create("told", store=image.store) as network:
+        begun = time.time()
+        with Network.create("more", store=image.store) as more:
+            container = pc.Container.start(
+                image, ["sleep", "600"], network="told", store=image.store
+            )
+            more.connect(container)
+            container.restart(grace=0)
+            container.close()
+        wanted = {"type": ["container", "network"]}
+        seen = list(image.store.events(since=begun, filters=wanted))
+    told = [(e.action, e.attributes["name"]) for e in seen if e.kind == "network"]
+    assert told == [
+        ("create", "more"),
+        ("connect", "told"),
+        ("connect", "more"),
+        ("disconnect", "told"),
+        ("disconnect", "more"),
+        ("connect", "told"),
+        ("disconnect", "told"),
+        ("destroy", "more"),
+    ]
+    about = {e.attributes["container"] for e in seen if "connect" in e.action}
+    assert about == {container.id}
+    assert {e.id for e in seen if e.attributes["name"] == "told"} == {network.id}
+    actions = [e.action for e in seen if e.action in ("connect", "start", "die", "disconnect")]
+    assert actions[:2] == ["connect", "start"]
+    assert actions[3:5] == ["die", "disconnect"]
+    with pytest.raises(errors.NetworkNotFound):
+        Network.get("told", store=image.store)
 
 
 def test_health_and_restarts_are_told(image: Image) -> None:

@@ -24,6 +24,7 @@ from pycontainer.containers import _networking, _ranges
 from pycontainer.containers._populate import populate, with_volumes_of
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.containers._view import thaw_after_a_kill
+from pycontainer.containers._volume import keep
 from pycontainer.content import Schema, remove_tree
 from pycontainer.errors import ContainerError, ContainerNotFound, ContainerStateError, NameInUse
 from pycontainer.images import Image
@@ -188,6 +189,8 @@ def prepare(
     home.mkdir(mode=0o700)
     try:
         _claim(store, container_id, name, found, home)
+        named_volumes = [m.source for m in options.mounts if m.kind == "volume" and m.source]
+        keep(named_volumes, store=store, home=home)
         # An attached container's files do not outlive this program, let alone a crash of the machine:
         # syncing them at the unmount would double the time that its end takes.
         snapshot = found.prepare(home, volatile=not detach)

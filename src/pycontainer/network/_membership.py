@@ -359,6 +359,7 @@ def _step(
         gateways.append(network.gateway6.packed)
     return {
         "id": endpoint.id,
+        "network": (network.id, network.name),
         "bridge": index,
         "link": endpoint.link,
         "interface": endpoint.interface,

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from attrs import evolve, field, frozen
 
@@ -55,7 +55,8 @@ class Network:
 
     Its containers reach each other by address and by name, and what is outside through the host, whose
     address they then have. Other networks' containers and what is outside reach only published ports.
-    The default network is named ``bridge`` and made when it is first used.
+    The default network is named ``bridge`` and made when it is first used. As a context manager a network is
+    deleted at the end.
 
     Attributes:
         id: 64 hexadecimal digits.
@@ -283,6 +284,12 @@ class Network:
     def _record(self, action: str, container: Member) -> None:
         about = {"name": self.name, "container": container.id}
         self._store.record("network", action, self.id, about)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.delete()
 
     def delete(self) -> None:
         """Remove the network; one that is gone is removed.

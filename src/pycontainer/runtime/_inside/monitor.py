@@ -86,6 +86,7 @@ class _Monitor:
         self.streams = Streams()
         self.keeper: Keeper | None = None
         self.network: Interfaces | UserMode | None = None
+        self.left: list[object] = []
         self.kept_open: list[int] = []
 
     # --- start -------------------------------------------------------------------------------
@@ -261,6 +262,7 @@ class _Monitor:
         assert self.network is not None
         try:
             self.network.connect(self.pid)
+            self._record_networks("connect", self.network.networks)
             os.write(go, b"n")
         except BrokenPipeError:  # as above
             pass
@@ -368,6 +370,7 @@ class _Monitor:
         out_of_memory = cgroup.oom_killed(self.cgroup)
         self.streams.drain(poll)
         if self.network is not None:
+            self.left = self.network.networks
             self.network.down(poll)
         if self.keeper is not None:
             failed = 1 if code is None else code
@@ -396,20 +399,39 @@ class _Monitor:
         assert isinstance(place, list)
         if not place:
             return
-        directory, container, attributes = place
+        _, container, attributes = place
+        self._record("container", action, container, f"{attributes}{more}")
+
+    def _record_networks(self, action: str, networks: list[object]) -> None:
+        """Append that the container comes into networks or leaves them."""
+        place = self.plan["events"]
+        assert isinstance(place, list)
+        for network in networks if place else []:
+            assert isinstance(network, tuple)
+            about = f'"name": "{network[1]}", "container": "{place[1]}"'
+            self._record("network", action, network[0], about)
+
+    def _record_end(self, how: str = "") -> None:
+        self.record_event("die", how)
+        self._record_networks("disconnect", self.left)
+        self.left = []
+
+    def _record(self, kind: str, action: str, about: str, attributes: str) -> None:
+        place = self.plan["events"]
+        assert isinstance(place, list)
         line = (
-            f'{{"time": {time.time():.6f}, "kind": "container", "action": "{action}", '
-            f'"id": "{container}", "attributes": {{{attributes}{more}}}}}\n'
+            f'{{"time": {time.time():.6f}, "kind": "{kind}", "action": "{action}", '
+            f'"id": "{about}", "attributes": {{{attributes}}}}}\n'
         )
         try:
-            journal.append(directory, line.encode())
+            journal.append(place[0], line.encode())
         except OSError:  # a full disk costs the event
             pass
 
     def record_exit(self, code: int | None, out_of_memory: bool) -> None:
         """Write down how the container ended, and tell who wants to know."""
         if code is None:
-            self.record_event("die")
+            self._record_end()
             self.exit = ("lost", 0, out_of_memory)
             return
         due = None if self.keeper is None else self.keeper.start_due
@@ -435,7 +457,7 @@ class _Monitor:
                 pass
         if out_of_memory:
             self.record_event("oom")
-        self.record_event("die", f', "exitCode": "{code}"')
+        self._record_end(f', "exitCode": "{code}"')
         self.exit = ("exit" if due is None else "died", code, out_of_memory)
         for client in self.clients.values():
             wire.send(client, *self.exit)
@@ -555,6 +577,7 @@ class _Monitor:
         if self.exit is None:
             self.bury()
             if self.network is not None:
+                self._record_networks("disconnect", self.network.networks)
                 self.network.down()
         self._close_kept()  # before the owner hears that all is done, and asks for a port again
         left = cgroup.destroy(self.cgroup)

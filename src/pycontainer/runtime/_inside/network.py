@@ -42,6 +42,11 @@ class Interfaces:
         self._resolver = Resolver(upstreams)
         self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
+    @property
+    def networks(self) -> list[object]:
+        """Ids and names of the networks that the container is in now."""
+        return [step["network"] for step in self._connected]
+
     # --- the start and the end of a run ------------------------------------------------------
 
     def connect(self, pid: int) -> None:

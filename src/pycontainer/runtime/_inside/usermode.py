@@ -38,6 +38,11 @@ class UserMode:
         self._container = 0
         self._begun = 0.0
 
+    @property
+    def networks(self) -> list[object]:
+        """None that anything is known of."""
+        return []
+
     def connect(self, pid: int) -> None:
         """Start the program for the network namespace of a process, and wait until it is ready."""
         self.down()  # that of a start that then failed
