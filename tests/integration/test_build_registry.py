@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pycontainer.build import Builder, Event, InlineCache, RegistryCache, VertexCached
+from pycontainer.build.dockerfile import Dockerfile
 from pycontainer.content import Store
-from pycontainer.errors import RegistryError
+from pycontainer.errors import PlatformNotFound, RegistryError
 from pycontainer.images import Image, Registry
 
 
@@ -123,3 +124,24 @@ def test_a_base_for_other_platforms_leaves_the_name_to_this_machines(
         index = derived.build_index(platforms=BOTH, store=other)
         assert [str(index.image(platform).platform) for platform in BOTH] == BOTH
         assert Image.get(name, store=other).digest == base.image().digest
+
+
+def test_a_dockerfile_is_built_for_platforms_of_a_registry(store: Store, tmp_path: Path) -> None:
+    builder = _builder(tmp_path / "context")
+    with (
+        Registry.serve(tmp_path / "registry") as server,
+        Store.open(tmp_path / "other") as other,
+    ):
+        name = f"{server.host}/base:1"
+        base = builder.build_index(name, platforms=BOTH, store=store, push=True)
+        text = f"FROM --platform=$BUILDPLATFORM {name} AS tools\nFROM {name}\nARG TARGETARCH\n"
+        dockerfile = Dockerfile.parse(text + "ENV A=$TARGETARCH\nCOPY --from=tools / /tools\n")
+        derived = Builder.from_dockerfile(dockerfile, context=tmp_path, store=other)
+        index = derived.build_index(platforms=BOTH)
+        for platform in BOTH:
+            image = index.image(platform)
+            assert image.config.config.env[-1] == f"A={image.platform.architecture}"
+            assert image.layers[0] == base.image(platform).layers[0]
+        assert Image.get(name, store=other).digest == base.image().digest
+        with pytest.raises(PlatformNotFound, match="s390x"):
+            derived.build_index(platforms=["linux/s390x"])

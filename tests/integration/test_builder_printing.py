@@ -22,9 +22,10 @@ def test_a_printed_builder_has_nothing_to_do(store: Store, tmp_path: Path) -> No
         ["sh", "-c", 'cat /src/name /key > /made; echo "$WORD$GREETING" >> /made'],
         env={"WORD": "it's $5"},
         mounts=[Bound("/src", "src"), SecretMount("/key", "key"), CacheMount("/cache")],
-    ).run("test -z $WORD && echo one > /one\necho two > /two")
+    )
     builder = (
         base.copy("/made", "/made", from_=tool)
+        .run("test -z $WORD && echo one > /one\necho two > /two")
         .run("ls /src || cat /made > /copy; echo \"$GREETING\" '$GREETING' >> /copy")
         .shell(["/bin/sh", "-ec"])
         .run("mkdir /sub\ncd /sub\ntouch here", mounts=[Bound("/t", "/", from_=tool)])

@@ -34,7 +34,6 @@ def _change(method: str, *arguments: st.SearchStrategy[object]) -> st.SearchStra
 _settings = st.one_of(
     _change("env", st.dictionaries(_names, texts, max_size=3)),
     _change("label", st.dictionaries(_some, texts, max_size=3)),
-    _change("user", _some),
     _change("expose", st.integers(1, 65535)),
     _change("volume", _some),
     _change("workdir", _absolute),
@@ -54,6 +53,7 @@ def _copies(mode: int | str | None, source: str, place: str, flag: str) -> Chang
     )
 
 
+_users = _change("user", st.sampled_from(["1", "2:3", 4]))
 _files = st.builds(
     _copies,
     st.sampled_from([None, 0o640, "u=rwX,go=r"]),
@@ -62,7 +62,7 @@ _files = st.builds(
     st.sampled_from(["", "link", "parents"]),
 )
 
-_stepped = st.lists(_settings | _files, max_size=6)
+_stepped = st.lists(_settings | _users | _files, max_size=6)
 
 
 def _carried_out(base: Builder, changes: list[Change]) -> Builder:
@@ -114,5 +114,5 @@ _runs = st.builds(
 
 def commanding_builders(context: Path) -> st.SearchStrategy[Builder]:
     """Builders of one stage with commands, which are not to be built."""
-    changes = st.lists(_runs | _settings, min_size=1, max_size=6)
+    changes = st.lists(_runs | _settings | _change("user", _some), min_size=1, max_size=6)
     return changes.map(lambda each: _carried_out(Builder.scratch(context=context), each))

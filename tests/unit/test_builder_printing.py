@@ -224,18 +224,27 @@ def test_commands_of_former_stages(store: Store, kept: bool) -> None:
     assert image.config.config.cmd == (("a",) if kept else None)
 
 
-def test_variables_of_one_command_end_with_it() -> None:
-    builder = Builder("debian").run("a", env={"A": "1"}).run("b").run("c", env={"A": "1"})
-    assert str(builder.to_dockerfile()).splitlines() == [
+def test_variables_of_commands() -> None:
+    base = Builder("debian").run("a", env={"A": "1"})
+    builder = Builder(base.cmd("x")).entrypoint("y").run("b", env={"B": "2", "A": "1"})
+    assert str(builder.run("c", env={"A": "3", "B": "2"}).to_dockerfile()).splitlines() == [
         "FROM debian:latest AS stage",
         "ARG A=1",
         "RUN a",
+        "CMD x",
         "",
         "FROM stage",
+        "ENTRYPOINT y",
+        "ARG B=2",
         "RUN b",
-        "ARG A=1",
+        "ARG A=3",
         "RUN c",
     ]
+    with pytest.raises(BuildError, match=r"RUN b.*it would see A of a command before") as caught:
+        base.run("b").to_dockerfile()
+    assert "env=" in (caught.value.remedy or "")
+    copied = Builder("debian").copy("/made", "/", from_=base).run("b")
+    assert "RUN b" in str(copied.to_dockerfile())
 
 
 # --- ONBUILD -------------------------------------------------------------------------------------

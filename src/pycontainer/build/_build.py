@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from pycontainer.build._cache import BuildCache
 from pycontainer.build._cache_imports import CacheImports
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pycontainer.build._events import Progress
+    from pycontainer.build._given import Given
     from pycontainer.build._graph import Result, Vertex
     from pycontainer.build._outputs import Output
     from pycontainer.content import Store
@@ -53,6 +54,16 @@ class BuildOptions:
     ssh: Mapping[str, Path] = field(factory=dict, repr=False)
     proxies: Mapping[str, str] = field(factory=dict, repr=False)
     insecure: bool = False
+
+    def with_given(self, given: Given) -> BuildOptions:
+        """With what the Builder knows as well; what was said for the build goes before."""
+        return evolve(
+            self,
+            secrets={**given.secrets, **self.secrets},
+            ssh={**given.ssh, **self.ssh},
+            proxies=given.proxies,
+            insecure=self.insecure or given.insecure,
+        )
 
     @property
     def epoch(self) -> int:
@@ -108,6 +119,8 @@ def build(
 
     Raises: as `Builder.build`.
     """
+    if push and tag is None:
+        raise ValueError("an image without a tag cannot be pushed")
     with store.lease():
         with CacheImports(store, options.cache_from) as imports:
             solved = solve(target, store, options, imports)

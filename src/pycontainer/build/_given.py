@@ -5,22 +5,54 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from pycontainer.errors import BuildError
+from pycontainer.build._graph import Vertex, depth_first
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from pycontainer.build.dockerfile import Dockerfile
+    from pycontainer.build.dockerfile._lowering import Request
     from pycontainer.content import Store
     from pycontainer.oci import Platform
 
-__all__ = ["Given", "Secret", "secrets_of", "sockets_of"]
+__all__ = ["Given", "Origin", "Secret", "secrets_of", "sockets_of"]
 
 Secret = str | bytes | Path
 """A secret: itself, or the path of a file that holds it."""
+
+
+@frozen
+class Origin:
+    """The Dockerfile that a Builder was made from.
+
+    Attributes:
+        request: What was asked for.
+        target: What was made of it, for the platform of the request.
+    """
+
+    request: Request
+    target: Vertex
+
+    def for_platform(self, target: Vertex, platform: Platform) -> Vertex:
+        """A stage that goes on from the Dockerfile's, as if that had been read for another platform.
+
+        What instructions mean depends on the platform: arguments such as ``TARGETARCH``, base images, and
+        their environments.
+
+        Raises: as `Builder.from_dockerfile`.
+        """
+        if platform == self.request.platform:
+            return target
+        from pycontainer.build.dockerfile._lowering import lower
+
+        made = {self.target: lower(evolve(self.request, platform=platform)).target}
+        for vertex in depth_first(target):
+            if vertex not in made:
+                inputs = tuple(made[each] for each in vertex.inputs)
+                made[vertex] = vertex if inputs == vertex.inputs else evolve(vertex, inputs=inputs)
+        return made[target]
 
 
 @frozen(kw_only=True, repr=False)
@@ -33,9 +65,7 @@ class Given:
         ssh: Sockets of agents, by id.
         proxies: Variables for commands.
         insecure: Whether commands may ask for all rights.
-        dockerfile: What the Builder was made from.
-        ignore: The patterns of that Dockerfile's ignore file.
-        platform: What that Dockerfile was read for.
+        origin: The Dockerfile that the Builder was made from; None if there was none.
     """
 
     store: Store | None = None
@@ -43,22 +73,17 @@ class Given:
     ssh: Mapping[str, Path] = field(factory=dict)
     proxies: Mapping[str, str] = field(factory=dict)
     insecure: bool = False
-    dockerfile: Dockerfile | None = None
-    ignore: tuple[str, ...] = ()
-    platform: Platform | None = None
+    origin: Origin | None = None
 
-    def refuse_other_platforms(self, platforms: Iterable[Platform]) -> None:
-        """Refuse platforms that a Dockerfile was not read for: its arguments and bases depend on them.
+    @property
+    def ignore(self) -> tuple[str, ...]:
+        """The patterns of what the Dockerfile does not see of the context."""
+        return () if self.origin is None else self.origin.request.ignore
 
-        Raises:
-            BuildError: There is one.
-        """
-        for platform in platforms:
-            if self.platform is not None and platform != self.platform:
-                raise BuildError(
-                    f"the Dockerfile was read for {self.platform}, not for {platform}",
-                    remedy=f"build Builder.from_dockerfile(…, platform={str(platform)!r})",
-                )
+    @property
+    def platform(self) -> Platform | None:
+        """What the Dockerfile was read for."""
+        return None if self.origin is None else self.origin.request.platform
 
 
 def secrets_of(given: Mapping[str, Secret] | None) -> dict[str, bytes | Path]:

@@ -21,7 +21,7 @@ from pycontainer.oci import Platform, Reference
 from pycontainer.snapshots import TreeView
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pycontainer.build._events import Event
     from pycontainer.build._graph import Vertex
@@ -42,23 +42,21 @@ class Attestations:
 
 
 def build_index(
-    target: Vertex,
+    targets: Mapping[Platform, Vertex],
     store: Store,
     options: BuildOptions,
-    platforms: Sequence[Platform],
     *,
     reference: Reference | None,
     attestations: Attestations,
     outputs: Sequence[Output] = (),
     push: bool = False,
 ) -> ImageIndex:
-    """Build a vertex for several platforms at the same time.
+    """Build for several platforms at the same time.
 
     Args:
-        target: What is wanted.
+        targets: What is wanted for each platform.
         store: Where to build.
         options: How.
-        platforms: What for, each once.
         reference: A name for the index, and for this machine's image, else the first.
         attestations: What is said of each image.
         outputs: What is written of it.
@@ -66,6 +64,8 @@ def build_index(
 
     Raises: as `Builder.build_index`.
     """
+    if push and reference is None:
+        raise ValueError("an index without a tag cannot be pushed")
     for output in outputs:
         if output.format not in ("oci-archive", "oci-layout"):
             raise BuildError(
@@ -74,12 +74,14 @@ def build_index(
             )
     with store.lease():
         with CacheImports(store, options.cache_from) as imports:
-            solved = _solve_all(target, store, options, platforms, imports)
+            solved = _solve_all(targets, store, options, imports)
         write_caches(store, options, [record for each in solved for record in each.records])
-        named = _of_this_machine(platforms)
+        named = _of_this_machine(list(targets))
         entries: list[Descriptor] = []
         about: list[Descriptor] = []
-        for number, (platform, each) in enumerate(zip(platforms, solved, strict=True)):
+        for number, ((platform, target), each) in enumerate(
+            zip(targets.items(), solved, strict=True)
+        ):
             tag = reference if number == named else None
             image = each.image(store, tag, options, keep=False)
             entries.append(evolve(image.descriptor, platform=platform))
@@ -102,25 +104,25 @@ def _of_this_machine(platforms: Sequence[Platform]) -> int:
 
 
 def _solve_all(
-    target: Vertex,
+    targets: Mapping[Platform, Vertex],
     store: Store,
     options: BuildOptions,
-    platforms: Sequence[Platform],
     imports: CacheImports,
 ) -> list[Solved]:
     """Solve for each platform; the first failure ends all, and is raised."""
     cancellation = Cancellation()
     options = evolve(options, progress=_one_at_a_time(options))
-    with ThreadPoolExecutor(len(platforms), thread_name_prefix="pycontainer-platform") as pool:
+    with ThreadPoolExecutor(len(targets), thread_name_prefix="pycontainer-platform") as pool:
         futures = [
             pool.submit(
                 contextvars.copy_context().run,
-                lambda platform: solve(
+                lambda platform, target: solve(
                     target, store, options, imports, platform=platform, cancellation=cancellation
                 ),
                 platform,
+                target,
             )
-            for platform in platforms
+            for platform, target in targets.items()
         ]
         try:
             failures = [future.exception() for future in futures]

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from pycontainer.content import Store
     from pycontainer.oci import ContainerConfig, Descriptor
 
-__all__ = ["ImageSource", "LocalSource", "ScratchSource", "StoredImageSource", "inherited"]
+__all__ = [
+    "ImageSource",
+    "LocalSource",
+    "ScratchSource",
+    "StoredImageSource",
+    "find_image",
+    "inherited",
+]
 
 _KEPT_EXTRA: Final = ("os.version", "os.features")
 _OF_ONE_CONTAINER: Final = (
@@ -89,15 +96,21 @@ class ImageSource(Source):
         Raises:
             RegistryError: It is not in the store and cannot be pulled.
         """
-        image = _find(self.reference, self.platform or work.platform, work.store)
+        image = find_image(self.reference, self.platform or work.platform, work.store)
         return state_of(image, work)
 
 
 @frozen
 class StoredImageSource(Source):
-    """An image that is at hand."""
+    """An image that is at hand.
+
+    Attributes:
+        image: The image.
+        chosen: Whether its platform was asked for, whatever the build is for.
+    """
 
     image: Image = field(repr=lambda image: str(image.digest))
+    chosen: bool = False
 
     @property
     def title(self) -> str:
@@ -121,15 +134,16 @@ class StoredImageSource(Source):
                 f"in {work.store.path}",
                 remedy="build with store=image.store, or save the image and load it there",
             )
-        if work.platform is not None and not self.image.platform.matches(work.platform):
+        wanted = None if self.chosen else work.platform
+        if wanted is not None and not self.image.platform.matches(wanted):
             raise BuildError(
-                f"{self.title}: the image is for {self.image.platform}, the build for {work.platform}",
+                f"{self.title}: the image is for {self.image.platform}, the build for {wanted}",
                 remedy="begin with a name, which may lead to images for several platforms",
             )
         return state_of(self.image, work)
 
 
-def _find(reference: Reference, platform: Platform | None, store: Store) -> Image:
+def find_image(reference: Reference, platform: Platform | None, store: Store) -> Image:
     """An image of the store or else a registry.
 
     For other platforms than this machine's it is pulled by its digest, so that the name goes on

@@ -12,6 +12,7 @@ from pycontainer.build._sources import (
     LocalSource,
     ScratchSource,
     StoredImageSource,
+    find_image,
     inherited,
 )
 from pycontainer.build.dockerfile._instructions import Copy, From, Onbuild
@@ -304,7 +305,8 @@ class Lowering:
             vertex = Vertex(StoredImageSource(given), location=base.location)
             return Lowered(vertex, vertex, inherited(given.config.config, triggers=True))
         image = self.pull(given.removeprefix(_IMAGE_SCHEME), base.location, platform)
-        vertex = Vertex(StoredImageSource(image), location=base.location)
+        source = StoredImageSource(image, chosen=bool(base.platform))
+        vertex = Vertex(source, location=base.location)
         return Lowered(vertex, vertex, inherited(image.config.config, triggers=True))
 
     def pull(self, name: str, location: Location, platform: Platform) -> Image:
@@ -321,9 +323,7 @@ class Lowering:
         except SpecError as error:
             raise location.error(error.message, near=name, remedy=hint or error.remedy) from error
         try:
-            return Image.pull(
-                reference, platform=platform, policy="missing", store=self.request.store
-            )
+            return find_image(reference, platform, self.request.store)
         except Error as error:
             if hint is not None:
                 error.remedy = f"{hint} {error.remedy or ''}".rstrip()
@@ -391,8 +391,6 @@ def _config_of_source(vertex: Vertex, store: Store) -> ContainerConfig:
     if isinstance(source, StoredImageSource):
         return inherited(source.image.config.config)
     if isinstance(source, ImageSource):
-        image = Image.pull(
-            source.reference, platform=source.platform, policy="missing", store=store
-        )
+        image = find_image(source.reference, source.platform, store)
         return inherited(image.config.config)
     raise BuildError(f"{vertex.title} gives no image")

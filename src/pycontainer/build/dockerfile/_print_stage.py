@@ -52,6 +52,7 @@ class StagePrinter:
         base: The FROM that begins the stage.
         config: What containers of the base do.
         continues: Whether the base is a stage of the same Dockerfile.
+        args: The build arguments that are set; those of the stage that is continued are.
         stages: Those that are complete.
     """
 
@@ -59,9 +60,9 @@ class StagePrinter:
     base: From
     config: ContainerConfig
     continues: bool
+    args: dict[str, str]
     stages: list[Stage] = field(factory=list, init=False)
     _written: list[Instruction] = field(factory=list, init=False)
-    _args: dict[str, str] = field(factory=dict, init=False)
     _has_cmd: bool = field(default=False, init=False)
 
     def write(self, steps: Sequence[Vertex], name: str) -> list[Stage]:
@@ -111,7 +112,7 @@ class StagePrinter:
     def _step(self, vertex: Vertex) -> None:
         step = vertex.operation
         if isinstance(step, Run):
-            self._declare(vertex, step)
+            self._declare(step)
             written = run_instruction(
                 step, self.config, lambda number: self._mounted(vertex, number)
             )
@@ -140,7 +141,7 @@ class StagePrinter:
         elif step.keep_cmd and not self._has_cmd and self.config.cmd is not None:
             raise refusal(step, "it would drop the command of the stage before")
 
-    def _declare(self, vertex: Vertex, step: Run) -> None:
+    def _declare(self, step: Run) -> None:
         """Have just the variables of a command set by ARG."""
         wanted = dict(step.env)
         env = {entry.partition("=")[0] for entry in self.config.env}
@@ -151,23 +152,28 @@ class StagePrinter:
                     f"for this command alone {name} is another than in the image, where ARG says nothing",
                     remedy="set it with env() before and after",
                 )
-        if any(name not in wanted and name not in env for name in self._args):
-            self._split(vertex)
-        new = [(name, text) for name, text in wanted.items() if self._args.get(name) != text]
+        others = [name for name in self.args if name not in wanted and name not in env]
+        if others:
+            raise refusal(
+                step,
+                f"it would see {others[0]} of a command before, as ARG holds in all that follows",
+                remedy="give env= to both, or set the variable within the command that needs it",
+            )
+        new = [(name, text) for name, text in wanted.items() if self.args.get(name) != text]
         if new:
             pairs = tuple((written_word(name), written_word(text)) for name, text in new)
             self._written.append(checked(step, Arg(pairs)))
-            self._args.update(new)
+            self.args.update(new)
 
     def _split(self, vertex: Vertex) -> None:
-        """Go on in a new stage: arguments, and that a CMD was set, end with the former one."""
+        """Go on in a new stage: it does not know whether the former one has set a command."""
         dropped = isinstance(vertex.operation, DropTriggers)
         if self.config.on_build and not dropped:
             raise refusal(vertex.operation, "ONBUILD would be carried out before it")
         name = self.origins.new_stage()
         self._finish(name)
         self.base, self.continues = From(name), True
-        self._written, self._args, self._has_cmd = [], {}, False
+        self._written, self._has_cmd = [], False
 
     def _finish(self, name: str) -> None:
         base = From(self.base.image, self.base.platform, name)

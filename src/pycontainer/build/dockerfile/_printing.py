@@ -79,6 +79,7 @@ class _GraphPrinter:
     stages: list[Stage] = field(factory=list, init=False)
     _called: dict[Vertex, str] = field(factory=dict, init=False)
     _configs: dict[Vertex, ContainerConfig] = field(factory=dict, init=False)
+    _args: dict[Vertex, dict[str, str]] = field(factory=dict, init=False)
     _labels: dict[Vertex, str] = field(factory=dict, init=False)
 
     def stage_ends(self, target: Vertex, vertices: Sequence[Vertex]) -> list[Vertex]:
@@ -139,10 +140,11 @@ class _GraphPrinter:
         stage = self._called.get(base)
         first = From(stage) if stage is not None else self._from(base)
         config = self._configs[base] if stage is not None else self._config_of(base)
-        printer = StagePrinter(self, first, config, continues=stage is not None)
+        args = {**self._args.get(base, {})}
+        printer = StagePrinter(self, first, config, stage is not None, args)
         name = "" if is_target else self.names.new(self._labels.get(end, "base"), "stage")
         self.stages += printer.write(steps, name)
-        self._called[end], self._configs[end] = name, printer.config
+        self._called[end], self._configs[end], self._args[end] = name, printer.config, printer.args
 
     def _from(self, vertex: Vertex) -> From:
         source = vertex.operation
