@@ -40,6 +40,7 @@ class Side:
         after: Takes away what it made.
         daemons: Processor seconds so far of those who work for `call` and are no children of this
             process.
+        seconds: Asked after `call` for the time that counts, where that is not the time it took.
         count: Looks at what `call` made; both sides must have made as much.
         stages: Does the work once more and says how long each stage of it was busy.
     """
@@ -49,6 +50,7 @@ class Side:
     before: Callable[[], object] = _nothing
     after: Callable[[], object] = _nothing
     daemons: Callable[[], float] = _none
+    seconds: Callable[[], float] | None = None
     count: Callable[[], int] | None = None
     stages: Callable[[], dict[str, float]] | None = None
 
@@ -151,7 +153,8 @@ class Samples:
             cpu = _processor_seconds() + side.daemons()
             start = time.perf_counter()
             side.call()
-            self.wall.append(time.perf_counter() - start)
+            took = time.perf_counter() - start
+            self.wall.append(took if side.seconds is None else side.seconds())
             self.cpu.append(_processor_seconds() + side.daemons() - cpu)
             return None if side.count is None else side.count()
         finally:

@@ -12,9 +12,10 @@ from benchmarks.cases import (
     many,
     pulls,
     pushes,
+    serving,
 )
 
 __all__: list[str] = []
 
 # In the order of the report.
-_ = (containers, daemons, many, pulls, extraction, creation, pushes, builds, growth)
+_ = (containers, daemons, many, pulls, extraction, creation, pushes, serving, builds, growth)

@@ -5,8 +5,15 @@ from __future__ import annotations
 from benchmarks.peers.buildah import Buildah
 from benchmarks.peers.docker import Docker, dockerd
 from benchmarks.peers.images import archive, blob, compressed, layout, minbase
+from benchmarks.peers.load import load
 from benchmarks.peers.podman import Podman
-from benchmarks.peers.program import BenchmarkError, call
+from benchmarks.peers.program import (
+    BenchmarkError,
+    await_ready,
+    background,
+    call,
+    processor_seconds,
+)
 from benchmarks.peers.registry import RegistryPeer, registry, skopeo
 from benchmarks.peers.runc import runc_bundle, runc_container
 from benchmarks.peers.scratch import scratch
@@ -19,6 +26,8 @@ __all__ = [
     "Podman",
     "RegistryPeer",
     "archive",
+    "await_ready",
+    "background",
     "blob",
     "call",
     "compressed",
@@ -26,7 +35,9 @@ __all__ = [
     "dockerd",
     "extract_tar",
     "layout",
+    "load",
     "minbase",
+    "processor_seconds",
     "registry",
     "runc_bundle",
     "runc_container",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["BenchmarkError", "await_ready", "background", "call"]
+__all__ = ["BenchmarkError", "await_ready", "background", "call", "processor_seconds"]
 
 _POLL_SECONDS = 0.05
 _END_SECONDS = 30
@@ -90,3 +90,9 @@ def await_ready(
             said = log.read_text()[-_SHOWN:]
             raise BenchmarkError(f"{process.args!r} did not become ready:\n{said}")
         time.sleep(_POLL_SECONDS)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used so far, in all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -20,15 +20,17 @@ _READY_SECONDS = 10
 
 @frozen
 class RegistryPeer:
-    """A registry that serves one directory; its processor time counts for nobody.
+    """A registry that serves one directory; its processor time counts where somebody asks for it.
 
     Attributes:
         host: Host and port.
         storage: Where it keeps what it is sent.
+        pid: Its process.
     """
 
     host: str
     storage: Path
+    pid: int
 
     def empty(self) -> None:
         """Forget all images."""
@@ -60,7 +62,7 @@ def registry(directory: Path) -> Iterator[RegistryPeer]:
     log = directory / "registry.log"
     with background(["docker-registry", "serve", config], log) as process:
         await_ready(process, lambda: _answers(port), log, _READY_SECONDS)
-        yield RegistryPeer(f"127.0.0.1:{port}", storage)
+        yield RegistryPeer(f"127.0.0.1:{port}", storage, process.pid)
 
 
 def skopeo(*arguments: str | Path) -> None:

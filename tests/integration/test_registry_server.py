@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import struct
 import sys
 import threading
 import time
@@ -170,6 +171,22 @@ class TestBlobs:
         assert [wire.ask("GET", path).body == BIG for _ in range(3)] == [True] * 3
         assert wire.ask("GET", "/v2/").status == 200
         assert wire.port == port
+
+    def test_clients_that_leave_are_no_errors(
+        self, wire: Wire, server: RegistryServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        blob = push_blob(wire, "a/b", BIG)
+        host, _, port = server.host.rpartition(":")
+        for _ in range(20):
+            with socket.create_connection((host, int(port))) as client:
+                # Closed with bytes unread, so that the server hears of it at once.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(
+                    f"GET /v2/a/b/blobs/{blob.digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+                )
+                client.recv(1)
+        assert wire.ask("GET", f"/v2/a/b/blobs/{blob.digest}").body == BIG
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
     def test_old_clients_get_large_blobs_too(self, wire: Wire, server: RegistryServer) -> None:
         path = self.path(wire, BIG)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pycontainer.content import Node, Root, Store
+    from pycontainer.registry import Pace
 
     T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class StoreStorage:
         store: The store; it must stay open.
     """
 
-    remote = False
+    pace: Pace = "local"
 
     def __init__(self, store: Store) -> None:
         self._store = store

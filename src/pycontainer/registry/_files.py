@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from pycontainer.registry._storage import Upload
+    from pycontainer.registry._storage import Pace, Upload
 
 __all__ = ["FileStorage"]
 
@@ -55,7 +55,7 @@ class FileStorage:
         root: The directory, made on demand.
     """
 
-    remote = False
+    pace: Pace = "quick"
 
     def __init__(self, root: Path) -> None:
         self._repositories = root / "repositories"
@@ -138,8 +138,10 @@ class FileStorage:
         """A manifest by tag or digest."""
         try:
             digest = self._tagged(repository, target) if isinstance(target, str) else target
-            media_type = self._link(repository, "_manifests", digest).read_text()
-            data = self._blobs.path(digest).read_bytes()
+            # Asked for most of all: paths are put together as text, which takes a tenth of the time.
+            holder = f"{self._repositories}/{repository}/_manifests"
+            media_type = _read(f"{holder}/{digest.algorithm}/{digest.hex}").decode()
+            data = _read(f"{self._blobs.root}/blobs/{digest.algorithm}/{digest.hex}")
         except FileNotFoundError:
             return None
         return StoredManifest(data, media_type, digest)
@@ -173,7 +175,7 @@ class FileStorage:
         return True
 
     def _tagged(self, repository: str, tag: str) -> Digest:
-        return Digest.parse((self._tags(repository) / tag).read_text())
+        return Digest.parse(_read(f"{self._repositories}/{repository}/_tags/{tag}").decode())
 
     def _names(self, repository: str, tag: str, digest: Digest) -> bool:
         try:
@@ -305,6 +307,11 @@ def _locked(path: Path, how: int) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def _write(path: Path, data: bytes) -> None:

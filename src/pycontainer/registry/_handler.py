@@ -23,7 +23,7 @@ from pycontainer.registry._storage import Needed, StorageFailed
 from pycontainer.registry._transfer import Part, send_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from concurrent.futures import Executor
     from typing import ParamSpec, TypeVar
 
@@ -204,7 +204,10 @@ class Handler(RequestHandler):
         request, status = self.request, self.get_status()
         seconds = request.request_time()
         self.service.active.discard(self)
-        self.service.measures.answered(str(request.method), status, seconds)
+        if self.service.options.metrics:
+            self.service.measures.answered(str(request.method), status, seconds)
+        if not _access_log.isEnabledFor(logging.INFO):
+            return
         _access_log.info(
             '%s - %s "%s %s %s" %d %d "%s" %.1fms',
             request.remote_ip,
@@ -237,8 +240,24 @@ class Handler(RequestHandler):
         Raises:
             ApiError: The upstream that it had to ask failed, or the storage.
         """
-        try:
+        with self._failures():
             return await self.submit(call, *args, **kwargs)
+
+    async def look(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Look for something: at once if the storage is quick, since to change threads takes longer.
+
+        Raises:
+            ApiError: As for `run`.
+        """
+        if self.service.storage.pace != "quick":
+            return await self.run(call, *args, **kwargs)
+        with self._failures():
+            return call(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
         except RegistryError as error:
             _log.warning("%s %s: %s", self.request.method, self.request.uri, error)
             raise upstream_refusal(error) from error

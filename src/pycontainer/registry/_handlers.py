@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
-from tornado.iostream import IOStream, SSLIOStream
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from pycontainer.errors import SpecError
 from pycontainer.oci import Digest, media_types
@@ -102,7 +103,7 @@ class ManifestHandler(Handler):
             self._body += chunk
 
     async def get(self, repository: str, target: str) -> None:
-        stored = await self.run(self.service.storage.manifest, repository, self._target(target))
+        stored = await self.look(self.service.storage.manifest, repository, self._target(target))
         if stored is None:
             raise ApiError(
                 "MANIFEST_UNKNOWN",
@@ -163,7 +164,7 @@ class BlobHandler(Handler):
         self._describe(digest, size)
 
     async def get(self, repository: str, digest: str) -> None:
-        part = await self.run(self._open, repository, read_digest(digest))
+        part = await self.look(self._open, repository, read_digest(digest))
         if part is None:
             raise _no_blob(repository, digest)
         with part.file:
@@ -177,7 +178,8 @@ class BlobHandler(Handler):
             if asked is not None:
                 self.set_status(206)
                 self.set_header("Content-Range", f"bytes {part.start}-{part.end - 1}/{part.size}")
-            await self._send(part)
+            with contextlib.suppress(StreamClosedError):  # the client has left
+                await self._send(part)
 
     def _open(self, repository: str, digest: Digest) -> Part | None:
         blob = self.service.storage.open_blob(repository, digest)
@@ -214,8 +216,10 @@ class BlobHandler(Handler):
             return
         start = part.start
         while start < part.end:
-            ready = await part.until(start)
-            chunk = await self.run(part.read, start, min(_READ, ready - start))
+            length = min(_READ, await part.until(start) - start)
+            chunk = part.read_at_once(start, length)
+            if chunk is None:
+                chunk = await self.run(part.read, start, length)
             self.write(chunk)
             await self.flush()
             start += len(chunk)
@@ -298,15 +302,16 @@ class MetricsHandler(Handler):
 
 
 _NAME: Final = "(?P<repository>.+)"
+# The first that fits counts, so what is asked for most comes first.
 ROUTES: Final = (
+    (rf"/v2/{_NAME}/manifests/(?P<target>[^/]+)", ManifestHandler),
+    (rf"/v2/{_NAME}/blobs/uploads/?", UploadsHandler),
+    (rf"/v2/{_NAME}/blobs/(?P<digest>[^/]+)", BlobHandler),
+    (rf"/v2/{_NAME}/blobs/uploads/(?P<upload_id>[^/]+)", UploadHandler),
+    (r"/v2/?", BaseHandler),
     (r"/token", TokenHandler),
     (r"/metrics", MetricsHandler),
-    (r"/v2/?", BaseHandler),
     (r"/v2/_catalog", CatalogHandler),
     (rf"/v2/{_NAME}/tags/list", TagsHandler),
     (rf"/v2/{_NAME}/referrers/(?P<digest>[^/]+)", ReferrersHandler),
-    (rf"/v2/{_NAME}/blobs/uploads/?", UploadsHandler),
-    (rf"/v2/{_NAME}/blobs/uploads/(?P<upload_id>[^/]+)", UploadHandler),
-    (rf"/v2/{_NAME}/blobs/(?P<digest>[^/]+)", BlobHandler),
-    (rf"/v2/{_NAME}/manifests/(?P<target>[^/]+)", ManifestHandler),
 )

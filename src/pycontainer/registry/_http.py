@@ -82,7 +82,7 @@ async def _serve(
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
             loop.call_soon_threadsafe(once)
 
-    threads = _REMOTE_WORKERS if storage.remote else _WORKERS
+    threads = _REMOTE_WORKERS if storage.pace == "remote" else _WORKERS
     with ThreadPoolExecutor(threads, "pycontainer-registry") as workers:
         service = Service(storage, options, workers)
         service.http = _Server(service) if tls is None else _Server(service, ssl_options=tls)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pycontainer.oci import Descriptor
     from pycontainer.registry._s3_bucket import S3Bucket
-    from pycontainer.registry._storage import Upload
+    from pycontainer.registry._storage import Pace, Upload
 
 __all__ = ["S3Storage"]
 
@@ -62,7 +62,7 @@ class S3Storage:
         StorageFailed: It cannot be used.
     """
 
-    remote = True
+    pace: Pace = "remote"
 
     def __init__(self, bucket: S3Bucket) -> None:
         self._objects = Objects(bucket)

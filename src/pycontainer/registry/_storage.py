@@ -5,7 +5,7 @@ The server calls a storage from worker threads; each call may block. Nothing her
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -25,6 +25,7 @@ __all__ = [
     "UploadBusy",
 ]
 
+Pace = Literal["quick", "local", "remote"]
 T = TypeVar("T")
 
 
@@ -102,10 +103,12 @@ class Storage(Protocol):
     pushed to it, and blobs are seen only in the repositories that they were pushed or mounted to.
 
     Attributes:
-        remote: Whether calls wait for another machine, so that many threads are needed.
+        pace: How long calls may take. ``quick``: to read a manifest or open a blob takes as long as to
+            open files does, so it need not be done by another thread; ``local``: they wait for disks
+            and locks; ``remote``: for other machines, so that many threads are needed.
     """
 
-    remote: bool
+    pace: Pace
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """Size of a blob, or None if the repository does not hold it."""

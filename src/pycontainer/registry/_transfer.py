@@ -18,6 +18,7 @@ __all__ = ["Part", "send_file"]
 _log = logging.getLogger("pycontainer.registry")
 
 _SPAN: Final = 1 << 20
+_NOT_BLOCKING: Final = getattr(os, "RWF_NOWAIT", 0)  # Linux has it
 _SILENCE: Final = 60.0
 """Seconds in which a client must take one span, or it is given up."""
 
@@ -59,6 +60,17 @@ class Part:
             return min(self.end, await asyncio.wrap_future(self._arriving.beyond(offset)))
         except RegistryError as error:
             raise ConnectionError(str(error)) from error
+
+    def read_at_once(self, offset: int, n: int) -> bytes | None:
+        """Bytes from there on, if they are in memory; None if reading them would block."""
+        if not _NOT_BLOCKING or not self.has_descriptor:
+            return None
+        data = bytearray(n)
+        try:
+            found = os.preadv(self.file.fileno(), [data], offset, _NOT_BLOCKING)
+        except OSError:  # they are not in memory, or this file system cannot tell
+            return None
+        return bytes(memoryview(data)[:found]) if found else None
 
     def read(self, offset: int, n: int) -> bytes:
         """Bytes from there on; blocks.

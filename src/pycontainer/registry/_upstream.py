@@ -29,7 +29,7 @@ from pycontainer.registry._storage import StoredManifest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pycontainer.registry._storage import Collected, Storage, Upload
+    from pycontainer.registry._storage import Collected, Pace, Storage, Upload
     from pycontainer.registry._tls import Tls
 
 __all__ = ["ProxyStorage", "Upstream"]
@@ -81,7 +81,7 @@ class ProxyStorage:
         upstream: Where the rest comes from.
     """
 
-    remote = True
+    pace: Pace = "remote"
 
     def __init__(self, storage: Storage, upstream: Upstream) -> None:
         self._storage = storage
