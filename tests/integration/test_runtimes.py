@@ -17,7 +17,7 @@ from busybox import busybox_image
 from pycontainer import errors
 from pycontainer.content import Store
 from pycontainer.images import Image
-from pycontainer.runtime import bundle
+from pycontainer.runtime import bundle, is_watched
 
 pytestmark = pytest.mark.root
 
@@ -151,7 +151,8 @@ def test_one_that_lives_on_without_its_monitor_is_adopted(image: Image, tmp_path
             (store.directory("containers") / container.id / "state.json").read_bytes()
         )
         os.kill(state["monitor"], 9)
-        time.sleep(0.05)
+        while is_watched(store.directory("containers") / container.id):
+            time.sleep(0.01)
         found = pc.Container.get(container.id, store=store)
         assert found.wait(30) == 6
         assert [str(line) for line in found.logs()] == ["one", "two"]

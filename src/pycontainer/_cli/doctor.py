@@ -61,7 +61,7 @@ def checks() -> list[Check]:
     probes: list[Callable[[], Check]] = [_interpreter, _system, _store, _codecs, _server]
     if sys.platform == "linux":
         probes += [_kernel, _namespaces, _overlay, _erofs, _cgroups, _user_network]
-        probes += [_seccomp, _limits, _runtimes]
+        probes += [_seccomp, _limits, _runtimes, _criu]
     return [probe() for probe in probes]
 
 
@@ -228,6 +228,19 @@ def _runtimes() -> Check:
         ", ".join(found) or "none installed",
         needed=False,
         remedy="this library starts containers itself; for others: apt-get install runc crun",
+    )
+
+
+def _criu() -> Check:
+    from pycontainer.runtime import criu_refusal
+
+    refused = criu_refusal()
+    return Check(
+        "checkpoints (criu)",
+        not refused,
+        refused or "works",
+        needed=False,
+        remedy="apt-get install criu, in a version that knows this kernel; run as root",
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pycontainer.containers._changes import Change, export, list_changes
 from pycontainer.containers._commit import commit
-from pycontainer.containers._startable import Startable
+from pycontainer.containers._restorable import Restorable
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Contents"]
 
 
-class Contents(Startable):
+class Contents(Restorable):
     """The part of `Container` that takes its files as a whole."""
 
     def diff(self) -> tuple[Change, ...]:

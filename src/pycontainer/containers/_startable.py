@@ -33,6 +33,7 @@ from pycontainer.runtime import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pycontainer.containers._limits import Limits
     from pycontainer.content import Store
@@ -174,7 +175,7 @@ class Startable(Reachable):
                 change_policy(self._directory, policy.name, policy.most)
         self._record_event("update")
 
-    def _launch_again(self, timeout: float | None) -> None:
+    def _launch_again(self, timeout: float | None, *, checkpoint: Path | None = None) -> None:
         record = _home.read_record(self._directory)
         if record is None:
             raise ContainerStateError(f"container {self.name} is gone")
@@ -190,7 +191,9 @@ class Startable(Reachable):
         _home.restore_layers(self._store, record)
         new = _home.New(_home.named(self._store, record), self._directory, spec, self._plan)
         try:
-            self._running, self._stdin = start_of(self._store, new, timeout=timeout, again=True)
+            self._running, self._stdin = start_of(
+                self._store, new, timeout=timeout, again=True, checkpoint=checkpoint
+            )
         except BaseException:
             self._await_no_monitor()
             raise
@@ -239,7 +242,12 @@ def taken_over(store: Store, new: _home.New, state: State) -> Running:
 
 
 def start_of(
-    store: Store, new: _home.New, *, timeout: float | None, again: bool = False
+    store: Store,
+    new: _home.New,
+    *,
+    timeout: float | None,
+    again: bool = False,
+    checkpoint: Path | None = None,
 ) -> tuple[Running, int]:
     """Launch a container with its log; give the handle and its standard input, -1 for none."""
     upkeep = Upkeep.from_json(new.record.upkeep)
@@ -260,6 +268,7 @@ def start_of(
                 events=new.events,
                 network=attached.plan,
                 kept_open=attached.fds,
+                checkpoint=checkpoint,
                 timeout=timeout,
             )
     except BaseException:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime._inside.rotation import name_of, numbers
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.bundle import RUNTIMES, find_runtime
+    from pycontainer.runtime.checkpoint import criu_refusal, dump
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
     from pycontainer.runtime.launcher import Running, adopt, execute, launch, warm_up, write_spec
     from pycontainer.runtime.limits import change_limits, change_policy
@@ -56,8 +57,10 @@ __all__ = [
     "change_network",
     "change_policy",
     "clear",
+    "criu_refusal",
     "default_process",
     "default_spec",
+    "dump",
     "execute",
     "find_runtime",
     "finish",
@@ -107,6 +110,8 @@ _HOMES = {
     "clear": "recovery",
     "default_process": "_spec",
     "default_spec": "_spec",
+    "criu_refusal": "checkpoint",
+    "dump": "checkpoint",
     "execute": "launcher",
     "find_runtime": "bundle",
     "finish": "recovery",

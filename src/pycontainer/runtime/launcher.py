@@ -217,6 +217,7 @@ def launch(
     events: tuple[str, str, str] | None = None,
     network: Mapping[str, object] | None = None,
     kept_open: Sequence[int] = (),
+    checkpoint: Path | None = None,
     timeout: float | None = None,
 ) -> Running:
     """Start a container.
@@ -240,6 +241,7 @@ def launch(
             its attributes as members of a JSON object; None for nowhere.
         network: Interfaces to make in its network namespace, as `pycontainer.network.join` plans them.
         kept_open: Descriptors that are to be open as long as it is looked after, such as of ports.
+        checkpoint: A directory with the processes that it goes on with, in place of its command.
         timeout: Seconds to wait for the start.
 
     Raises:
@@ -261,6 +263,12 @@ def launch(
         directory, {n.type for n in spec.namespaces}, plan["cgroup"], user and user["root"]
     )
     plan["network"] = dict(network or {})
+    if checkpoint is not None:
+        from pycontainer.runtime.checkpoint import plan_restore
+
+        own, found = "/".join(_group_path(spec, name)), _hierarchies(os.getpid())
+        plan["restore"] = plan_restore(spec, checkpoint, name=name, group=own, found=found)
+        plan["namespaces"] = 0  # CRIU makes them
     streams = (stdin, stdout, stderr, *kept_open)
     return _start(plan, streams, detached=detach, timeout=timeout)
 

@@ -113,7 +113,8 @@ class _Monitor:
         if self.plan["keep"] or self.run_number > 1:  # its files may have been mounted before
             init.forget_volatile(self.plan["rootfs"])
         self.step = "create the control group"
-        cgroup.create(self.cgroup, limited="bundle" not in self.plan)
+        foreign = "bundle" in self.plan or "restore" in self.plan
+        cgroup.create(self.cgroup, limited=not foreign)
         self.step = "open the standard streams"
         limit = () if self.keeper is None else self.keeper.log_limit
         payload = self.streams.open(
@@ -123,10 +124,8 @@ class _Monitor:
             limit=limit,
             mend=bool(self.plan["keep"]) and self.listener is None,
         )
-        if "bundle" in self.plan:
-            from pycontainer.runtime._inside import bundle  # few containers have another runtime
-
-            bundle.bring_to_life(self, payload)
+        if foreign:
+            self._bring_to_life_otherwise(payload)
             return
         if self.plan["user"]:
             from pycontainer.runtime._inside import mapped  # most containers have none
@@ -151,6 +150,17 @@ class _Monitor:
             self._connect(go)
         os.close(go)
         self._await_start(report, console)
+
+    def _bring_to_life_otherwise(self, payload: list[int]) -> None:
+        """Have another program make the container's first process; few containers do."""
+        if "restore" in self.plan:
+            from pycontainer.runtime._inside import restoring
+
+            restoring.bring_to_life(self, payload)
+        else:
+            from pycontainer.runtime._inside import bundle
+
+            bundle.bring_to_life(self, payload)
 
     def _await_start(self, report: int, console: _socket.socket | None) -> None:
         """Wait until init has executed its command, and say so."""
