@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,7 @@ def script(ordinary: Ordinary, text: str) -> str:
 
 PRELUDE = """
 import os
+import shutil
 import pycontainer as pc
 image = pc.Image.from_interpreter(tag="python:here")
 def py(code, **options):
@@ -73,6 +75,27 @@ print(pc.Container.list(all=True))
 """,
     )
     assert out.split() == ["up", "42", "137", "()"]
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_another_runtime_starts_them_too(ordinary: Ordinary, runtime: str) -> None:
+    if not shutil.which(runtime):
+        pytest.skip(f"not installed: {runtime}")
+    out = script(
+        ordinary,
+        f"""
+options = {{"runtime": {runtime!r}}}
+code = "import os; print(os.getuid(), os.getpid(), os.isatty(0)); raise SystemExit(5)"
+print(py(code, tty=True, **options).exit_code, py(code, **options).text.strip())
+code = "import time; print('up', flush=True); time.sleep(100)"
+with pc.Container.start(image, ["python", "-c", code], init=True, **options) as c:
+    print(next(c.logs(follow=True)))
+    print(c.exec(["python", "-c", "print(6 * 7)"], check=True).stdout.decode().strip())
+    print(c.stop(0.1))
+print(pc.Container.list(all=True))
+""",
+    )
+    assert out.split() == ["5", "0", "1", "False", "up", "42", "143", "()"]
 
 
 def test_files_of_running_and_stopped_containers(ordinary: Ordinary) -> None:
