@@ -605,3 +605,21 @@ WORKDIR /ten
         "srv/nine": (9, 9),
         "ten": (7, 10),
     }
+
+
+def test_warnings_are_errors_where_the_file_says_so(bench: Bench) -> None:
+    text = "# check=%serror=true\nFROM scratch AS App\nENV A b\n"
+    error = bench.error(text % "")
+    assert "StageNameCasing" in str(error)
+    assert "LegacyKeyValueFormat" in str(error)
+    assert error.line == 2
+    bench.builder(text % "skip=StageNameCasing,LegacyKeyValueFormat;")
+    given = {"BUILDKIT_DOCKERFILE_CHECK": "error=false"}
+    assert len(bench.builder(text % "", args=given).check()) == 2
+    given = {"BUILDKIT_DOCKERFILE_CHECK": "error=true"}
+    assert "StageNameCasing" in str(bench.error("FROM scratch AS App\n", args=given))
+
+
+def test_of_a_published_port_the_containers_is_exposed(bench: Bench) -> None:
+    config = bench.config("FROM scratch\nEXPOSE 127.0.0.1:8080:80/udp 90:91\n")
+    assert [*config.exposed_ports] == ["80/udp", "91/tcp"]

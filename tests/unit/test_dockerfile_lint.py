@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from pycontainer.build.dockerfile import Dockerfile, check
+from pycontainer.errors import DockerfileError
 
 
-def rules(text: str, **options: list[str]) -> list[tuple[str, int]]:
-    found = check(Dockerfile.parse(text), **options)
+def rules(text: str, *, ignore: Sequence[str] = ()) -> list[tuple[str, int]]:
+    found = check(Dockerfile.parse(text), ignore=ignore)
     return [(each.rule, each.location.first) for each in found]
 
 
@@ -38,6 +41,8 @@ def test_of_from(text: str, rule: str) -> None:
         ("ENV DB_PASSWORD=x", "SecretsUsedInArgOrEnv"),
         ("ARG GITHUB_TOKEN", "SecretsUsedInArgOrEnv"),
         ("EXPOSE 80/TCP", "ExposeProtoCasing"),
+        ("EXPOSE 8080:80", "ExposeInvalidFormat"),
+        ("EXPOSE 127.0.0.1:80:80", "ExposeInvalidFormat"),
         ("WORKDIR app", "WorkdirRelativePath"),
         ("COPY $SRC /", "UndefinedVar"),
         ("COPY a.key /", "CopyIgnoredFile"),
@@ -62,7 +67,7 @@ ENV A=$TAG PUBLIC_KEY=x
 WORKDIR /a
 WORKDIR b
 COPY $A /$HOME
-EXPOSE 80
+EXPOSE 80 ${PORT:-81}
 CMD ["a"]
 """
 
@@ -86,3 +91,44 @@ def test_a_warning_says_where_and_what() -> None:
         "F:2: UndefinedArgInFrom: no ARG before the first FROM gives VERSON a value; "
         "did you mean VERSION?"
     )
+
+
+DESCRIBED = """\
+# check=%s
+# syntax of old
+ARG TAG=1
+# TAG is not this one
+
+ARG OTHER
+# about nothing
+FROM x:$TAG AS build
+# build has one:
+# MODE says how
+ARG MODE=fast WAY
+# no name, no matter
+RUN true
+# a remark
+ARG LAST
+"""
+
+
+@pytest.mark.parametrize(
+    "option", ["experimental=all", "experimental=InvalidDefinitionDescription"]
+)
+def test_descriptions_are_checked_where_wanted(option: str) -> None:
+    rule = "InvalidDefinitionDescription"
+    assert rules(DESCRIBED % option) == [(rule, 3), (rule, 8), (rule, 15)]
+    assert rules(DESCRIBED % "error=false") == []
+    assert rules(DESCRIBED % f"{option};skip={rule}") == []
+
+
+def test_options_may_be_given() -> None:
+    text = "# check=skip=all\nFROM scratch AS Base\n"
+    found = check(Dockerfile.parse(text), options="skip=JSONArgsRecommended")
+    assert [each.rule for each in found] == ["StageNameCasing"]
+
+
+@pytest.mark.parametrize("option", ["skip", "error=perhaps", "ignore=StageNameCasing"])
+def test_options_that_mean_nothing(option: str) -> None:
+    with pytest.raises(DockerfileError, match="check"):
+        check(Dockerfile.parse(f"# check={option}\nFROM scratch\n"))

@@ -14,7 +14,7 @@ from pycontainer.build.dockerfile._parser import parse_instructions
 from pycontainer.errors import DockerfileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["Dockerfile", "Stage"]
 
@@ -42,6 +42,8 @@ class Dockerfile:
         directives: What its first comments set.
         file: Its name.
         gaps: Numbers of the empty lines within instructions.
+        comments: The comments that stand right above instructions, by the numbers of their first lines;
+            of several lines the last.
     """
 
     stages: tuple[Stage, ...]
@@ -49,6 +51,7 @@ class Dockerfile:
     directives: Directives = field(factory=Directives)
     file: str = field(default="Dockerfile", eq=False)
     gaps: tuple[int, ...] = field(default=(), eq=False, repr=False)
+    comments: Mapping[int, str] = field(factory=dict, eq=False, repr=False)
 
     @classmethod
     def parse(cls, text: str | bytes, *, file: str = "Dockerfile") -> Dockerfile:
@@ -90,6 +93,7 @@ class Dockerfile:
             reader.directives,
             file,
             tuple(gaps),
+            reader.comments,
         )
 
     @classmethod

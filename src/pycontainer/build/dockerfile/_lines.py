@@ -74,13 +74,19 @@ class LineReader:
     Args:
         text: All of it.
         file: Its name, for errors.
+
+    Attributes:
+        directives: What its first comments set.
+        comments: The comment right above an instruction, by the number of its first line.
     """
 
     text: str = field(repr=False)
     file: str = "Dockerfile"
     directives: Directives = field(factory=Directives, init=False)
+    comments: dict[int, str] = field(factory=dict, init=False, repr=False)
     _raw: list[str] = field(init=False, repr=False)
     _at: int = field(default=0, init=False)
+    _directives: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._raw = self.text.removeprefix("\ufeff").split("\n")
@@ -94,7 +100,14 @@ class LineReader:
             start = self._at
             line = self._logical(start)
             if line.text:
+                self._note_comment(start)
                 yield line
+
+    def _note_comment(self, start: int) -> None:
+        """Remember the comment that stands right above a line, unless it is a directive."""
+        above = self._raw[start - 1].strip(SPACE) if start > self._directives else ""
+        if above.startswith("#"):
+            self.comments[start + 1] = above.lstrip("#").strip(SPACE)
 
     def location(self, start: int, end: int | None = None) -> Location:
         """The lines from index `start` to before `end`, by default to where reading has got."""
@@ -185,4 +198,5 @@ class LineReader:
                     remedy="choose a backslash or a backtick",
                 )
             found[name] = value
+            self._directives = index + 1
         self.directives = Directives(**found)

@@ -11,16 +11,18 @@ from attrs import define, field, frozen
 
 from pycontainer.build._ignore import IgnorePatterns
 from pycontainer.build.dockerfile import _instructions as ins
+from pycontainer.build.dockerfile._lint_options import LintOptions
 from pycontainer.build.dockerfile._location import Location, nearest
 from pycontainer.build.dockerfile._scope import PROXIES, Scope, platform_args
+from pycontainer.errors import DockerfileError
 from pycontainer.oci import Platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pycontainer.build.dockerfile._document import Dockerfile, Stage
 
-__all__ = ["BuildWarning", "check"]
+__all__ = ["BuildWarning", "check", "lint_options"]
 
 _SECRET: Final = re.compile(
     r"(?:^|_)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:$|_)",
@@ -28,6 +30,7 @@ _SECRET: Final = re.compile(
 )
 _NO_SECRET: Final = re.compile(r"(?:^|_)public(?:$|_)", re.IGNORECASE)
 _RESERVED: Final = ("context", "scratch")
+_EXPERIMENTAL: Final = ("InvalidDefinitionDescription",)
 _ONCE: Final = (ins.Cmd, ins.Entrypoint, ins.Healthcheck)
 
 
@@ -49,28 +52,43 @@ class BuildWarning:
         return f"{self.location.file}:{self.location.first}: {self.rule}: {self.message}"
 
 
-def check(dockerfile: Dockerfile, *, ignore: Iterable[str] = ()) -> tuple[BuildWarning, ...]:
+def check(
+    dockerfile: Dockerfile, *, ignore: Iterable[str] = (), options: str | None = None
+) -> tuple[BuildWarning, ...]:
     """Look for what is most often a mistake; nothing is pulled or built.
 
-    Rules that the file names in ``# check=skip=…`` are left out.
+    Rules that the file names in ``# check=skip=…`` are left out; experimental ones are applied if it names
+    them in ``# check=experimental=…``.
 
     Args:
         dockerfile: The Dockerfile.
         ignore: The patterns of its ``.dockerignore``.
+        options: What goes before the file's own ``# check=``, written alike.
+
+    Raises:
+        DockerfileError: The options are not written as they must be.
     """
+    chosen = lint_options(dockerfile, options)
     lint = _Lint(dockerfile, IgnorePatterns(tuple(ignore)))
     lint.run()
-    skipped = _skipped(dockerfile.directives.check)
-    found = [each for each in lint.found if not {each.rule.lower(), "all"} & skipped]
+    found = [
+        each
+        for each in lint.found
+        if chosen.shows(each.rule, experimental=each.rule in _EXPERIMENTAL)
+    ]
     return tuple(sorted(found, key=lambda each: (each.location.first, each.rule)))
 
 
-def _skipped(directive: str) -> set[str]:
-    for part in directive.split(";"):
-        name, _, value = part.partition("=")
-        if name.strip().lower() == "skip":
-            return {each.strip().lower() for each in value.split(",")}
-    return set()
+def lint_options(dockerfile: Dockerfile, given: str | None) -> LintOptions:
+    """How a Dockerfile is to be checked.
+
+    Raises:
+        DockerfileError: The options are not written as they must be.
+    """
+    try:
+        return LintOptions.parse(dockerfile.directives.check if given is None else given)
+    except ValueError as error:
+        raise DockerfileError(str(error), file=dockerfile.file) from error
 
 
 @define(eq=False)
@@ -89,6 +107,7 @@ class _Lint:
         scope = Scope({}, {}, escape, args=here)
         for instruction in self.dockerfile.args:
             self._secrets(instruction)
+            self._description(instruction, [name for name, _ in instruction.pairs])
             self._declare(instruction, scope)
         names: Counter[str] = Counter()
         scopes: dict[str, Scope] = {}
@@ -121,6 +140,7 @@ class _Lint:
 
     def _from(self, stage: Stage, scope: Scope, names: Counter[str]) -> None:
         base = stage.base
+        self._description(base, [base.alias] if base.alias else [])
         if base.alias != base.alias.lower():
             self._warn("StageNameCasing", base, f"write the stage's name as {base.alias.lower()}")
         if base.alias and base.joint.islower() != base.spelled.islower():
@@ -161,7 +181,9 @@ class _Lint:
 
     def _instruction(self, each: ins.Instruction) -> None:
         self._secrets(each)
-        if isinstance(each, ins.Maintainer):
+        if isinstance(each, ins.Arg):
+            self._description(each, [name for name, _ in each.pairs])
+        elif isinstance(each, ins.Maintainer):
             self._warn(
                 "MaintainerDeprecated", each, "write LABEL org.opencontainers.image.authors="
             )
@@ -174,14 +196,31 @@ class _Lint:
             message = f"write {each.name} {each.pairs[0][0]}=VALUE"
             self._warn("LegacyKeyValueFormat", each, message)
         elif isinstance(each, ins.Expose):
-            for port in each.ports:
-                if port != port.lower() and "$" not in port:
-                    self._warn("ExposeProtoCasing", each, f"write {port.lower()}")
+            self._ports(each)
         elif isinstance(each, ins.Copy) and not each.from_:
             for source in each.sources:
                 path = source.strip("/").removeprefix("./") if isinstance(source, str) else ""
                 if path and self.ignore.ignores(path) and not self.ignore.takes_back:
                     self._warn("CopyIgnoredFile", each, f".dockerignore leaves {path} out")
+
+    def _ports(self, each: ins.Expose) -> None:
+        for port in each.ports:
+            plain = re.sub(r"\$\{[^}]*\}", "", port)
+            if plain != plain.lower() and "$" not in port:
+                self._warn("ExposeProtoCasing", each, f"write {port.lower()}")
+            if ":" in plain:
+                message = (
+                    f"{port} names an address or a port of the host; write the container's port"
+                )
+                self._warn("ExposeInvalidFormat", each, message)
+
+    def _description(self, each: ins.Instruction, names: Sequence[str]) -> None:
+        """Look at the comment right above a stage or an argument: it should be about that."""
+        place = each.location
+        comment = self.dockerfile.comments.get(place.first, "") if place else ""
+        if comment and names and comment.split(" ")[0] not in names:
+            message = f"begin the comment above with {names[0]}, or leave a line empty after it"
+            self._warn("InvalidDefinitionDescription", each, message)
 
     def _secrets(self, each: ins.Instruction) -> None:
         if not isinstance(each, ins.Arg | ins.Env):

@@ -76,7 +76,7 @@ def _expose(steps: StageSteps, instruction: ins.Expose) -> Step:
         each
         for text in instruction.ports
         for word in steps.scope.expander().words(text)
-        for each in each_port(word)
+        for each in each_port(word.rpartition(":")[2])  # Docker reads no more of 127.0.0.1:80:80
     ]
     if not ports:
         raise ValueError("there is no port")
