@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import socket
+import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +216,73 @@ def test_agents_are_shown_by_their_socket(bench: Bench, tmp_path: Path) -> None:
         assert "SSH" not in str(bench.build(text).config.config.env)
     with pytest.raises(BuildError, match="agent default is required"):
         bench.build(text, use_cache=False)
+
+
+ASK = """\
+import os, socket, struct
+with socket.socket(socket.AF_UNIX) as agent:
+    agent.connect(os.environ["SSH_AUTH_SOCK"])
+    agent.sendall(struct.pack(">IB", 1, 11))  # SSH_AGENTC_REQUEST_IDENTITIES
+    answer = agent.recv(1 << 16)
+(count,) = struct.unpack(">I", answer[5:9])
+status = os.stat(os.environ["SSH_AUTH_SOCK"])
+print(count, oct(status.st_mode & 0o777), status.st_uid, status.st_gid, os.getuid())
+"""
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> list[Path]:
+    """Two private keys; the second has a passphrase."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs ssh-keygen (apt-get install openssh-client)")
+    made = []
+    for name, passphrase in (("plain", ""), ("locked", "secret")):
+        path = tmp_path / name
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)]
+        subprocess.run(command, check=True)
+        made.append(path)
+    return made
+
+
+def test_keys_are_held_by_an_agent(bench: Bench, keys: list[Path], tmp_path: Path) -> None:
+    Image.from_interpreter(tag="python:here", store=bench.store)
+    (bench.context / "ask.py").write_text(ASK)
+    text = (
+        "FROM python:here\nUSER 1000:1000\nRUN --mount=type=ssh,id=deploy,mode=0640,uid=1000,gid=7 "
+        "--mount=source=ask.py,target=/ask.py python /ask.py\n"
+    )
+
+    def said(ssh: dict[str, Any]) -> list[str]:
+        events: list[object] = []
+        builder = Builder.from_dockerfile(context=bench.context, store=bench.store, ssh=ssh)
+        builder.build(use_cache=False, progress=events.append)
+        return [each.text.rstrip() for each in events if isinstance(each, VertexLog)]
+
+    (bench.context / "Dockerfile").write_text(text)
+    assert said({"deploy": keys[0]}) == ["1 0o640 1000 7 1000"]
+    assert said({"deploy": [keys[0], keys[0]]}) == ["1 0o640 1000 7 1000"]
+    command = ["ssh-agent", "-D", "-a", str(tmp_path / "agent")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not (tmp_path / "agent").exists():
+                time.sleep(0.01)
+            assert said({"deploy": tmp_path / "agent"}) == ["0 0o640 1000 7 1000"]
+        finally:
+            agent.terminate()
+    image = bench.build(text, ssh={"deploy": keys[0]})
+    assert not any(b"OPENSSH PRIVATE" in each for each in contents_of(image).values())
+
+
+def test_keys_that_cannot_be_used(bench: Bench, keys: list[Path], tmp_path: Path) -> None:
+    text = FROM + "RUN --mount=type=ssh true\n"
+    with pytest.raises(BuildError, match="locked cannot be used") as caught:
+        bench.build(text, ssh={"default": keys[1]})
+    assert "passphrase" in str(caught.value.remedy)
+    (tmp_path / "junk").write_text("no key")
+    with pytest.raises(BuildError, match="cannot be used"):
+        bench.build(text, ssh={"default": tmp_path / "junk"})
+    with pytest.raises(BuildError, match="no socket or key"):
+        bench.build(text, ssh={"default": tmp_path / "missing"})
 
 
 def test_network_and_security(bench: Bench) -> None:

@@ -51,7 +51,7 @@ class BuildOptions:
     progress: Progress | None = None
     timeout: float | None = None
     secrets: Mapping[str, bytes | Path] = field(factory=dict, repr=False)
-    ssh: Mapping[str, Path] = field(factory=dict, repr=False)
+    ssh: Mapping[str, tuple[Path, ...]] = field(factory=dict, repr=False)
     proxies: Mapping[str, str] = field(factory=dict, repr=False)
     insecure: bool = False
 

@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from pycontainer.build._build import BuildOptions, build
 from pycontainer.build._configure import SetCmd
 from pycontainer.build._file_steps import FileSteps, begin
-from pycontainer.build._given import Given, Secret, secrets_of, sockets_of
+from pycontainer.build._given import Given, Secret, SshPlace, agents_of, secrets_of
 from pycontainer.build._graph import Step, Vertex
 from pycontainer.build._platforms import Attestations, build_index
 from pycontainer.build._sources import LocalSource, ScratchSource, StoredImageSource
@@ -95,7 +95,7 @@ class Builder(FileSteps):
         target: str | None = None,
         args: Mapping[str, str] | None = None,
         secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, str | os.PathLike[str]] | None = None,
+        ssh: Mapping[str, SshPlace] | None = None,
         contexts: Mapping[str, str | os.PathLike[str] | Image | Builder] | None = None,
         platform: str | Platform | None = None,
         insecure: bool = False,
@@ -117,8 +117,9 @@ class Builder(FileSteps):
                 neither the image nor the cache depends on them.
             secrets: What ``RUN --mount=type=secret`` shows, by id: bytes, a text, or a file's path.
                 Secrets get into no layer, cache key, history or event.
-            ssh: Sockets of SSH agents for ``RUN --mount=type=ssh``, by id: most often
-                ``{"default": os.environ["SSH_AUTH_SOCK"]}``.
+            ssh: What ``RUN --mount=type=ssh`` shows, by id: the socket of an SSH agent, most often
+                ``{"default": os.environ["SSH_AUTH_SOCK"]}``, or one or several files of private keys,
+                which OpenSSH's agent then holds while the command runs.
             contexts: Further contexts that FROM and ``--from`` can name: directories, images, stages,
                 or names of images as ``docker-image://name``. They go before stages and images of the
                 same name.
@@ -143,7 +144,7 @@ class Builder(FileSteps):
             platform=_platform(platform) or Platform.current(),
             store=store or Store.default(),
         )
-        given = evolve(given, secrets=secrets_of(secrets), ssh=sockets_of(ssh), insecure=insecure)
+        given = evolve(given, secrets=secrets_of(secrets), ssh=agents_of(ssh), insecure=insecure)
         builder = cls.__new__(cls)
         builder.__attrs_init__(lowered.target, lowered.first, Path(context).absolute(), given)
         return builder
@@ -221,7 +222,7 @@ class Builder(FileSteps):
         squash: bool = False,
         source_date_epoch: int | None = None,
         secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, str | os.PathLike[str]] | None = None,
+        ssh: Mapping[str, SshPlace] | None = None,
         insecure: bool = False,
         progress: Progress | None = None,
         timeout: float | None = None,
@@ -250,7 +251,7 @@ class Builder(FileSteps):
                 ``SOURCE_DATE_EPOCH``, else 0.
             secrets: What steps with `secret` mounts are shown, by id; beside those that the Builder
                 has from a Dockerfile.
-            ssh: Sockets of SSH agents, by id; likewise.
+            ssh: Sockets of SSH agents or files of keys, by id; likewise.
             insecure: Whether commands may ask for all rights.
             progress: Called with each event, by one thread at a time.
             timeout: Seconds for the whole build.
@@ -273,7 +274,7 @@ class Builder(FileSteps):
             progress=progress,
             timeout=timeout,
             secrets=secrets_of(secrets),
-            ssh=sockets_of(ssh),
+            ssh=agents_of(ssh),
             insecure=insecure,
         )
         return build(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +12,19 @@ from attrs import evolve, field, frozen
 from pycontainer.build._graph import Vertex, depth_first
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from pycontainer.build.dockerfile._lowering import Request
     from pycontainer.content import Store
     from pycontainer.oci import Platform
 
-__all__ = ["Given", "Origin", "Secret", "secrets_of", "sockets_of"]
+__all__ = ["Given", "Origin", "Secret", "SshPlace", "agents_of", "secrets_of"]
 
 Secret = str | bytes | Path
 """A secret: itself, or the path of a file that holds it."""
+
+SshPlace = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""The socket of an SSH agent, or the file of a private key, or several of these."""
 
 
 @frozen
@@ -62,7 +66,7 @@ class Given:
     Attributes:
         store: Where to build.
         secrets: By id.
-        ssh: Sockets of agents, by id.
+        ssh: The socket of an agent, or the files of keys, by id.
         proxies: Variables for commands.
         insecure: Whether commands may ask for all rights.
         origin: The Dockerfile that the Builder was made from; None if there was none.
@@ -70,7 +74,7 @@ class Given:
 
     store: Store | None = None
     secrets: Mapping[str, bytes | Path] = field(factory=dict)
-    ssh: Mapping[str, Path] = field(factory=dict)
+    ssh: Mapping[str, tuple[Path, ...]] = field(factory=dict)
     proxies: Mapping[str, str] = field(factory=dict)
     insecure: bool = False
     origin: Origin | None = None
@@ -94,6 +98,11 @@ def secrets_of(given: Mapping[str, Secret] | None) -> dict[str, bytes | Path]:
     }
 
 
-def sockets_of(given: Mapping[str, str | os.PathLike[str]] | None) -> dict[str, Path]:
-    """Sockets of agents as steps take them."""
-    return {name: Path(path) for name, path in (given or {}).items()}
+def agents_of(given: Mapping[str, SshPlace] | None) -> dict[str, tuple[Path, ...]]:
+    """Sockets of agents and files of keys as steps take them."""
+    return {
+        name: (Path(paths),)
+        if isinstance(paths, str | os.PathLike)
+        else tuple(Path(path) for path in paths)
+        for name, paths in (given or {}).items()
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing_extensions import override
 
 from pycontainer.build._cache_mounts import Sharing, cache_directory
 from pycontainer.build._graph import Result, State
+from pycontainer.build._ssh import forwarded, key_agent
 from pycontainer.errors import BuildError
 from pycontainer.oci.runtime import Mount
 from pycontainer.snapshots import Driver, TreeView, ensure_directory, prepare
@@ -257,28 +257,46 @@ class SecretMount(RunMount):
 
 @frozen
 class SshMount(RunMount):
-    """The socket of an SSH agent.
+    """The socket of an SSH agent: one that runs, or one that holds given keys.
 
     Attributes:
         id: What it is called.
         required: Whether the command cannot do without it.
+        mode: Of the socket.
+        owner: User and group id of the socket.
     """
 
     id: str = "default"
     required: bool = False
+    mode: int = 0o600
+    owner: tuple[int, int] = (0, 0)
 
     @override
     def mounts(self, place: Place) -> Sequence[Mount]:
-        socket = place.work.ssh.get(self.id)
-        if socket is None:
+        paths = place.work.ssh.get(self.id, ())
+        if not paths:
             if self.required:
                 raise BuildError(
                     f"the SSH agent {self.id} is required and was not given",
-                    remedy=f"build with ssh={{{self.id!r}: PATH_OF_SOCKET}}",
+                    remedy=f"build with ssh={{{self.id!r}: PATH_OF_SOCKET_OR_KEY}}",
                 )
             return []
-        if not socket.exists() or not stat.S_ISSOCK(socket.stat().st_mode):
-            raise BuildError(f"the SSH agent {self.id}: there is no socket {socket}")
+        for path in paths:
+            if not path.exists():
+                raise BuildError(f"the SSH agent {self.id}: there is no socket or key {path}")
+        directory = place.new("ssh")
+        directory.mkdir()
+        if any(path.is_socket() for path in paths):
+            agent, *others = paths
+            if others:
+                raise BuildError(f"the SSH agent {self.id} is one socket, or keys; not both")
+        else:
+            keys = place.new("keys")
+            keys.mkdir(mode=0o700)
+            agent = place.stack.enter_context(key_agent(paths, keys, self.id))
+        socket = place.stack.enter_context(
+            forwarded(agent, directory, mode=self.mode, owner=self.owner)
+        )
         place.env.setdefault("SSH_AUTH_SOCK", self.target)
         return [Mount(self.target, "bind", str(socket), ("bind",))]
 

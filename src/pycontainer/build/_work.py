@@ -92,7 +92,7 @@ class Work:
         scratch: A directory that lives as long as the build.
         secrets: What ``RUN --mount=type=secret`` shows, by id. Like all that follows, it gets into no
             cache key, layer, history or event.
-        ssh: Sockets of agents for ``RUN --mount=type=ssh``, by id.
+        ssh: Sockets of agents, or files of keys, for ``RUN --mount=type=ssh``, by id.
         proxies: Variables for commands that the image is not to depend on.
         insecure: Whether commands may ask for ``--security=insecure``.
     """
@@ -107,7 +107,7 @@ class Work:
     log: Log = lambda stream, text: None  # noqa: ARG005  (a default that drops both)
     scratch: Path = Path()
     secrets: Mapping[str, bytes | Path] = field(factory=dict, repr=False)
-    ssh: Mapping[str, Path] = field(factory=dict, repr=False)
+    ssh: Mapping[str, tuple[Path, ...]] = field(factory=dict, repr=False)
     proxies: Mapping[str, str] = field(factory=dict, repr=False)
     insecure: bool = False
 

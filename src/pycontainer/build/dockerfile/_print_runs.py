@@ -88,7 +88,8 @@ def _options(step: Run, mount: RunMount, named: Callable[[int], str]) -> _Option
         return _secret(step, mount)
     assert isinstance(mount, SshMount), f"an unknown kind of mount: {mount}"
     options = [("type", "ssh"), ("id", mount.id), ("target", mount.target)]
-    return [*options, *([("required", "")] * mount.required)]
+    options += [("required", "")] * mount.required
+    return options + _ownership(mount.mode, 0o600, mount.owner)
 
 
 def _cache(mount: CacheMount, named: Callable[[int], str]) -> _Options:

@@ -135,10 +135,12 @@ class MountMaker:
     def _ssh(self, options: _Options) -> SshMount:
         target = options.text("target") or _AGENT.format(self._agents)
         self._agents += 1
-        options.mode(0o600)
-        options.owner()
         return SshMount(
-            self._absolute(target), options.text("id", "default"), options.switch("required")
+            self._absolute(target),
+            options.text("id", "default"),
+            options.switch("required"),
+            options.mode(0o600),
+            options.owner(),
         )
 
     def _target(self, options: _Options) -> str:
