@@ -2,7 +2,8 @@
 
 container_workers.py ROLE OPERATION STORE STEP     kill one process at every STEP-th line of an operation
 
-ROLE is ``host`` or one of `fault`; OPERATION ``attached`` or ``detached``. Each death is
+ROLE is ``host`` or one of `fault`; OPERATION ``attached``, ``detached``, or ``bridge``: detached, in a
+network and with a published port; that is to be run in a network namespace of its own. Each death is
 followed by what a user would do: open the store again, look, and remove what is found. Prints how many
 deaths there were.
 """
@@ -13,7 +14,10 @@ import faulthandler
 import functools
 import os
 import secrets
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +32,9 @@ from pycontainer.runtime import _zygote
 SCRIPT = "trap 'exit 3' TERM; echo up; read line"
 PATIENCE = 20.0
 MOST = 20_000
+PORT = 8080
+ports: list[str] = []
+"""What the containers publish."""
 
 
 def life(store: Store, image: Image, *, detach: bool) -> None:
@@ -39,6 +46,7 @@ def life(store: Store, image: Image, *, detach: bool) -> None:
         store=store,
         stdin=True,
         detach=detach,
+        ports=ports,
         ready=pc.ready.log("up"),
         timeout=PATIENCE,
     ) as container:
@@ -72,12 +80,30 @@ def recover(path: Path, image_id: str, names: list[str]) -> None:
         assert [p.name for p in store.directory("containers").iterdir()] == []
         assert list(store.roots("container")) == []
         assert Image.get(image_id, store=store).size > 0
+        if ports:
+            assert not any(network.endpoints for network in pc.Network.list(store=store))
+            assert [str(p) for p in (store.path / "networks").glob("*/*")] == []
+    if ports:
+        assert_no_network_is_left()
     for name in names:
         groups = [at for at, below, _ in os.walk("/sys/fs/cgroup") if name in below]
         assert groups == [], groups
         assert name not in Path("/proc/self/mountinfo").read_text()
     assert not (left := running(names)), left
     names.clear()
+
+
+def assert_no_network_is_left() -> None:
+    """No interface, no element of the table, no port of the host."""
+    deadline = time.monotonic() + 5  # the kernel removes interfaces a little after their namespace
+    while left := [n for _, n in socket.if_nameindex() if n.startswith(("pv-", "pc-"))]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.005)
+    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True)
+    assert str(PORT) not in rules.stdout, rules.stdout
+    assert "pc-" not in rules.stdout, rules.stdout
+    with socket.socket() as program:
+        program.bind(("0.0.0.0", PORT))
 
 
 def running(names: list[str]) -> list[str]:
@@ -170,7 +196,8 @@ def main() -> None:
     faulthandler.dump_traceback_later(250, exit=True)
     vars(_home)["_YOUNG_SECONDS"] = 0  # what is in the making here is known to be dead
     names: list[str] = []
-    detach = operation == "detached"
+    detach = operation != "attached"
+    ports.extend([f"{PORT}:80"] if operation == "bridge" else [])
     if role == "host":
         deaths = kill_host(Path(path), int(step), detach=detach, names=names)
     else:

@@ -11,6 +11,7 @@ import pytest
 
 import container_workers
 from busybox import busybox_image
+from own_network import own_network
 from pycontainer.content import Store
 
 pytestmark = [pytest.mark.root, pytest.mark.runtimes]
@@ -41,6 +42,18 @@ STEPS = {
 def test_a_death_leaves_nothing_that_cannot_be_removed(
     role: str, operation: str, tmp_path: Path
 ) -> None:
+    die_throughout(role, operation, tmp_path)
+
+
+@pytest.mark.embedded("the networks are the monitor's, whatever starts the first process")
+@pytest.mark.parametrize("role", ["host", "zygote", "waiting", "monitor", "init"])
+def test_a_death_leaves_nothing_of_networks_and_ports(role: str, tmp_path: Path) -> None:
+    with own_network():
+        die_throughout(role, "bridge", tmp_path)
+
+
+def die_throughout(role: str, operation: str, tmp_path: Path) -> None:
+    """Run the worker that lets one process die at each of some lines."""
     with Store.open(tmp_path / "store") as store:
         busybox_image(store, tmp_path / "busybox")
     step = max(1, STEPS[role] // 10) if THOROUGH else STEPS[role]

@@ -126,6 +126,8 @@ def watch_store(store: Store) -> None:
     """Remove bridges that nobody uses when the handle of the store is closed."""
     if store not in _watched:
         _watched.add(store)
+        # Before there is a bridge: who opens the store next sees by it that one may have to be removed.
+        store.directory("networks")
         store.before_close(take_down_unused)
 
 
