@@ -11,10 +11,11 @@ from attrs import define, field
 from pycontainer.build._sources import ImageSource, LocalSource, StoredImageSource
 from pycontainer.build.dockerfile._ignore_file import read_ignore
 from pycontainer.build.dockerfile._print_steps import refusal
-from pycontainer.errors import ImageNotFound, PlatformNotFound
+from pycontainer.errors import BuildError, ImageNotFound, PlatformNotFound
 from pycontainer.images import Image, ImageIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pycontainer.build._graph import Vertex
@@ -51,6 +52,16 @@ class Names:
             name = f"{base}-{number}"
         self._taken.add(name)
         return name
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Give back the names of what cannot be written in the way that is tried."""
+        before = dict(self.contexts), set(self._taken), dict(self._known)
+        try:
+            yield
+        except BuildError:
+            self.contexts, self._taken, self._known = before
+            raise
 
     def image(self, vertex: Vertex) -> tuple[str, str]:
         """The name of an image, and the platform that has to be said; both as FROM has them."""

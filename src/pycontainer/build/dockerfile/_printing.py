@@ -123,7 +123,8 @@ class _GraphPrinter:
         while True:
             if vertex in self._called or not vertex.inputs:
                 try:
-                    self._write(vertex, steps[::-1], end, is_target=is_target)
+                    with self.names.attempt():
+                        self._write(vertex, steps[::-1], end, is_target=is_target)
                 except BuildError as error:
                     refused = refused or error
                 else:
