@@ -260,6 +260,48 @@ def test_an_image_that_the_registry_lacks(
         ImageIndex.pull(f"{front.host}/multi:1", store=other)
 
 
+# --- variants --------------------------------------------------------------------------------
+
+
+def put_variants(server: RegistryServer, store: Store, *entries: tuple[str, str]) -> list[Image]:
+    """An index whose entries say other than their configs, as many do that leave the variant out."""
+    made, described = [], []
+    with Registry(server.host) as registry, Client(server.host) as client:
+        for said, real in entries:
+            image = image_for(store, Platform.parse(real), said.encode())
+            registry.push(image, f"arm:{said.replace('/', '-')}")
+            described.append(evolve(image.descriptor, platform=Platform.parse(said)))
+            made.append(image)
+        index = Index(manifests=tuple(described))
+        client.put_manifest("arm", "1", index.encode(), index.media_type)
+    return made
+
+
+def test_the_next_older_variant_is_taken(
+    server: RegistryServer, store: Store, other: Store
+) -> None:
+    v6, v7 = put_variants(
+        server, store, ("linux/arm/v6", "linux/arm/v6"), ("linux/arm/v7", "linux/arm/v7")
+    )
+    name = f"{server.host}/arm:1"
+    for wanted, image in [("v6", v6), ("v7", v7), ("v8", v7)]:
+        assert Image.pull(name, platform=f"linux/arm/{wanted}", store=other) == image
+    assert Image.pull(name, platform="linux/arm/v8", policy="never", store=other) == v7
+    # Of a single image, too: what is older runs, what is newer does not.
+    single = f"{server.host}/arm:linux-arm-v6"
+    assert Image.pull(single, platform="linux/arm/v7", store=other) == v6
+    with pytest.raises(PlatformNotFound, match=r"linux/arm/v7, wanted was linux/arm/v6"):
+        Image.pull(f"{server.host}/arm:linux-arm-v7", platform="linux/arm/v6", store=other)
+
+
+def test_the_index_is_believed_about_the_variant(
+    server: RegistryServer, store: Store, other: Store
+) -> None:
+    """Many configs leave it out: taken for the usual one, v7, this image would not run there."""
+    (image,) = put_variants(server, store, ("linux/arm/v6", "linux/arm"))
+    assert Image.pull(f"{server.host}/arm:1", platform="linux/arm/v6", store=other) == image
+
+
 # --- names -----------------------------------------------------------------------------------
 
 

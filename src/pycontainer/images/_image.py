@@ -14,6 +14,7 @@ from pycontainer.images._convert import converted
 from pycontainer.images._deletion import take_names
 from pycontainer.images._files import Format
 from pycontainer.images._find import find_in_index, find_row, references
+from pycontainer.images._intake import may_run
 from pycontainer.images._platforms import ALL, one_platform, parse_platform
 from pycontainer.images._progress import Progress, one_at_a_time
 from pycontainer.images._reach import Reach
@@ -246,7 +247,7 @@ class Image:
             found = "the image alone"
         else:
             wanted = parse_platform(platform)
-            if wanted is None or image.platform.matches(wanted):
+            if wanted is None or may_run(image.platform, wanted):
                 return image
             inner = find_in_index(store, reference, wanted)
             if inner is not None:

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from attrs import evolve
+
 from pycontainer.content import Resumable, VerifiedReader, exclusive, resumed
 from pycontainer.errors import (
     DigestMismatch,
@@ -44,6 +46,7 @@ __all__ = [
     "link_image",
     "link_layers",
     "link_manifest",
+    "may_run",
     "read_config",
     "take_blob",
     "take_in",
@@ -92,7 +95,7 @@ def take_in(
     """
     with store.lease():
         config = read_config(manifest, source)
-        if platform is not None and not config.platform.matches(platform):
+        if platform is not None and not may_run(config.platform, platform):
             raise PlatformNotFound(f"the image is for {config.platform}, wanted was {platform}")
         reference = names[0] if names else None
         progress(TransferStarted(reference, manifest.digest, tuple(dict.fromkeys(manifest.layers))))
@@ -109,6 +112,16 @@ def take_in(
         _names.assign(store, manifest.descriptor(), manifest.config.digest, names, index=index)
         progress(TransferDone(reference, manifest.digest))
     return config
+
+
+def may_run(has: Platform, wanted: Platform) -> bool:
+    """Whether an image for one platform runs on another: on the very variant or a newer one.
+
+    Many configs leave the variant out, whatever the index says that led to them.
+    """
+    if not has.variant:
+        has = evolve(has, variant=wanted.variant)
+    return has.distance(wanted) is not None
 
 
 def link_image(store: Store, manifest: Manifest, config: ImageConfig) -> None:

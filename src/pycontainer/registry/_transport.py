@@ -12,6 +12,7 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     NewConnectionError,
+    ProxyError,
     ReadTimeoutError,
     SSLError,
 )
@@ -309,8 +310,13 @@ class Transport:
         if status not in PASSING:
             raise RegistryError(message, status=status, code=code)
         gone = status in {502, 503, 504}
-        error = (RegistryUnavailable if gone else RegistryError)(message, status=status, code=code)
         wait = retry_after(response.headers.get("Retry-After"))
+        error = (RegistryUnavailable if gone else RegistryError)(
+            message,
+            status=status,
+            code=code,
+            remedy=f"it asks to wait for {wait:.0f} seconds" if wait else None,
+        )
         raise Failed(error, untouched=status == 429, wait=wait)
 
 
@@ -360,6 +366,8 @@ def _reason(error: HTTPError | OSError) -> str:
 def _remedy(error: HTTPError | OSError, base: str) -> str | None:
     if isinstance(error, SSLError):
         return f"check the certificate of {base}, or insecure=True if it serves plain HTTP"
+    if isinstance(error, ProxyError):
+        return "check the proxy that the environment names (https_proxy, http_proxy, no_proxy)"
     if isinstance(error, NewConnectionError):
         return f"check that a registry listens at {base}"
     return None
