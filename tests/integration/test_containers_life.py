@@ -483,6 +483,28 @@ def test_limits_change_while_it_runs_and_hold_for_the_next_start(image: Image) -
             container.update(limits=pc.Limits(shm_size=1 << 20))
 
 
+def test_limits_are_lifted_while_it_runs_and_for_the_next_start(image: Image) -> None:
+    whole = Path("/proc/meminfo").read_text().split()[1]
+    with started(image, "sleep 600", memory=64 << 20, cpus=0.5, pids=50) as container:
+        container.update(memory=-1)
+        assert container.stats().memory_limit in (None, int(whole) * 1024)
+        assert limit(container, "pids.max") == "50"
+        container.update(cpus=-1, pids=-1)
+        assert limit(container, "pids.max") == "max"
+        # As much as all the others now: sixty processes, and more memory than it was allowed.
+        script = (
+            "for n in $(seq 60); do sleep 1 & done; head -c 100m /dev/zero | tail -c 100m | wc -c"
+        )
+        assert container.exec(["sh", "-c", script], timeout=60).stdout == b"104857600\n"
+        resources = container.inspect().spec.resources
+        assert (resources.memory, resources.cpu_quota, resources.pids) == (None, None, None)
+        container.restart(grace=0)
+        assert "pids.max" not in str(container._state().cgroup)
+        container.update(memory=-1, pids=-1)  # there is nothing to lift
+        container.update(pids=40)
+        assert limit(container, "pids.max") == "40"
+
+
 def test_limits_of_a_stopped_container_hold_for_its_start(image: Image) -> None:
     with created(image, "sleep 600") as container:
         container.update(pids=30)

@@ -19,7 +19,7 @@ from pycontainer.containers._security import Security
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerError
 from pycontainer.oci import runtime as oci
-from pycontainer.runtime import REAPER, RUNTIME, SYSTEM, default_process, default_spec
+from pycontainer.runtime import NO_LIMIT, REAPER, RUNTIME, SYSTEM, default_process, default_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pycontainer.oci import ContainerConfig
     from pycontainer.runtime import ResolvedUser
 
-__all__ = ["Options", "command_line", "limited", "words"]
+__all__ = ["Options", "command_line", "lift", "limited", "without_lifted", "words"]
 
 _CPU_PERIOD: Final = 100_000
 
@@ -208,6 +208,30 @@ def limited(
     if cpus <= 0:
         raise ContainerError(f"cannot run on {cpus} processors")
     return evolve(resources, cpu_quota=int(cpus * _CPU_PERIOD), cpu_period=_CPU_PERIOD)
+
+
+def lift(
+    resources: oci.Resources, *, memory: int | None, cpus: float | None, pids: int | None
+) -> oci.Resources:
+    """Resources with each limit that there is and that is to be lifted written as `NO_LIMIT`."""
+    if memory == NO_LIMIT and resources.memory is not None:
+        resources = evolve(resources, memory=NO_LIMIT, memory_swap=None)
+    if cpus == NO_LIMIT and resources.cpu_quota is not None:
+        resources = evolve(resources, cpu_quota=NO_LIMIT)
+    if pids == NO_LIMIT and resources.pids is not None:
+        resources = evolve(resources, pids=NO_LIMIT)
+    return resources
+
+
+def without_lifted(resources: oci.Resources) -> oci.Resources:
+    """Resources as a next start is to have them: who lacks a limit needs no control group for it."""
+    if resources.memory == NO_LIMIT:
+        resources = evolve(resources, memory=None)
+    if resources.cpu_quota == NO_LIMIT:
+        resources = evolve(resources, cpu_quota=None, cpu_period=None)
+    if resources.pids == NO_LIMIT:
+        resources = evolve(resources, pids=None)
+    return resources
 
 
 def words(args: Sequence[str] | str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from attrs import evolve
 from pycontainer.containers import _home
 from pycontainer.containers._inside import close_descriptor
 from pycontainer.containers._networking import attach, keep_attached
-from pycontainer.containers._options import limited
+from pycontainer.containers._options import lift, limited, without_lifted
 from pycontainer.containers._reachable import Reachable
 from pycontainer.containers._upkeep import HELD, RestartPolicy, Upkeep
 from pycontainer.containers._view import exclusive_files, running_state
@@ -20,6 +20,7 @@ from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.errors import ContainerStateError
 from pycontainer.oci.runtime import RuntimeSpec
 from pycontainer.runtime import (
+    NO_LIMIT,
     adopt,
     change_limits,
     change_policy,
@@ -48,6 +49,7 @@ OfClass = ParamSpec("OfClass")
 OfInstance = ParamSpec("OfInstance")
 Made = TypeVar("Made")
 Done = TypeVar("Done")
+T = TypeVar("T", int, float)
 
 
 class ClassOrInstance(Generic[OfClass, Made, OfInstance, Done]):
@@ -143,9 +145,10 @@ class Startable(Reachable):
         """Change its limits and restart policy, now if it runs and for all later starts.
 
         Args:
-            memory: Limit in bytes; None leaves it as it is, like all others.
-            cpus: Limit in processors.
-            pids: Limit of processes and threads.
+            memory: Limit in bytes; None leaves it as it is, like all others. -1 lifts it, with that of
+                swap.
+            cpus: Limit in processors; -1 lifts it.
+            pids: Limit of processes and threads; -1 lifts it.
             limits: Further limits; those that are not given stay. ``shm_size``, ``cgroup_parent`` and
                 ``oom_score_adj`` cannot be changed.
             restart: As for a new container.
@@ -161,13 +164,14 @@ class Startable(Reachable):
             if record is None:
                 raise ContainerStateError(f"container {self.name} is gone")
             spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
-            resources = limited(spec.resources, memory=memory, cpus=cpus, pids=pids)
+            lifted = lift(spec.resources, memory=memory, cpus=cpus, pids=pids)
+            resources = limited(lifted, memory=_above(memory), cpus=_above(cpus), pids=_above(pids))
             spec = spec.evolve(resources=resources)
             spec = spec if limits is None else limits.change(spec)
             state = running_state(self._directory)
             if state is not None:
                 change_limits(state, spec, self._directory, name=self.id)
-            write_spec(spec, self._directory)
+            write_spec(spec.evolve(resources=without_lifted(spec.resources)), self._directory)
             if policy is not None:
                 upkeep = evolve(Upkeep.from_json(record.upkeep), restart=policy)
                 self._record = evolve(record, upkeep=upkeep.to_json())
@@ -219,6 +223,11 @@ class Startable(Reachable):
             if time.monotonic() > deadline:
                 raise ContainerStateError(f"the monitor of container {self.name} does not go")
             time.sleep(_POLL_SECONDS)
+
+
+def _above(limit: T | None) -> T | None:
+    """A limit that is to be set, not lifted."""
+    return None if limit == NO_LIMIT else limit
 
 
 def taken_over(store: Store, new: _home.New, state: State) -> Running:

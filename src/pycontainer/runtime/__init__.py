@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pycontainer.runtime._cgroup_limits import NO_LIMIT
     from pycontainer.runtime._inside.rotation import name_of, numbers
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.bundle import RUNTIMES, find_runtime
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime.view import mounted_view
 
 __all__ = [
+    "NO_LIMIT",
     "OWNER",
     "REAPER",
     "RUNTIME",
@@ -95,6 +97,7 @@ _HOMES = {
     "RUNTIME": "plan",
     "RUNTIMES": "bundle",
     "SUBPATH": "plan",
+    "NO_LIMIT": "_cgroup_limits",
     "SYSTEM": "plan",
     "Exit": "state",
     "Network": "_spec",

@@ -12,9 +12,11 @@ from pycontainer.errors import SpecError
 if TYPE_CHECKING:
     from pycontainer.oci.runtime import Resources
 
-__all__ = ["Limit", "Write", "limits"]
+__all__ = ["NO_LIMIT", "Limit", "Write", "limits"]
 
 _PERIOD = 100_000
+NO_LIMIT = -1
+"""What the runtime specification writes for a limit that is to be lifted."""
 
 
 @frozen
@@ -50,22 +52,38 @@ class Limit:
         return self.v2_controller or self.controller
 
 
-def limits(resources: Resources) -> list[Limit]:
+def limits(resources: Resources, *, lift: bool = False) -> list[Limit]:
     """What the controllers are asked for.
+
+    Args:
+        resources: The limits.
+        lift: Whether those that are `NO_LIMIT` are there now; a new group has none.
 
     Raises:
         SpecError: The limits contradict each other.
     """
     made = (
-        _memory(resources),
+        _no_memory_limit(resources, lift=lift) or _memory(resources),
         _memory_reservation(resources),
         *_v1_memory(resources),
-        _cpu(resources),
+        _cpu(resources, lift=lift),
         _cpuset(resources),
-        _pids(resources),
+        _pids(resources, lift=lift),
         _block_io(resources),
     )
     return [limit for limit in made if limit is not None]
+
+
+def _no_memory_limit(resources: Resources, *, lift: bool) -> Limit | None:
+    if not lift or resources.memory != NO_LIMIT:
+        return None
+    # In this order: the limit of memory cannot be above that of memory and swap.
+    v1 = (
+        Write("memory.memsw.limit_in_bytes", "-1", required=False),
+        Write("memory.limit_in_bytes", "-1"),
+    )
+    v2 = (Write("memory.max", "max"), Write("memory.swap.max", "max", required=False))
+    return Limit("no memory limit", "memory", v1, v2)
 
 
 def _memory(resources: Resources) -> Limit | None:
@@ -121,13 +139,16 @@ def _v1_memory(resources: Resources) -> list[Limit]:
     return made
 
 
-def _cpu(resources: Resources) -> Limit | None:
+def _cpu(resources: Resources, *, lift: bool) -> Limit | None:
     v1, v2 = list[Write](), list[Write]()
     quota, period = resources.cpu_quota, resources.cpu_period or _PERIOD
-    if resources.cpu_period and (quota is None or quota <= 0):
+    if resources.cpu_period and (quota is None or quota <= 0) and not (lift and quota == NO_LIMIT):
         v1.append(Write("cpu.cfs_period_us", str(period)))
         v2.append(Write("cpu.max", f"max {period}"))
-    if quota is not None and quota > 0:
+    if lift and quota == NO_LIMIT:
+        v1.append(Write("cpu.cfs_quota_us", "-1"))
+        v2.append(Write("cpu.max", f"max {period}"))
+    elif quota is not None and quota > 0:
         v1 += [Write("cpu.cfs_period_us", str(period)), Write("cpu.cfs_quota_us", str(quota))]
         v2.append(Write("cpu.max", f"{quota} {period}"))
     if resources.cpu_shares:
@@ -152,10 +173,11 @@ def _cpuset(resources: Resources) -> Limit | None:
     return Limit("a set of CPUs", "cpuset", writes, writes) if writes else None
 
 
-def _pids(resources: Resources) -> Limit | None:
-    if resources.pids is None or resources.pids <= 0:
+def _pids(resources: Resources, *, lift: bool) -> Limit | None:
+    most = resources.pids
+    if most is None or (most <= 0 and not (lift and most == NO_LIMIT)):
         return None
-    writes = (Write("pids.max", str(resources.pids)),)
+    writes = (Write("pids.max", "max" if most == NO_LIMIT else str(most)),)
     return Limit("a limit of processes", "pids", writes, writes)
 
 

@@ -87,6 +87,7 @@ def plan(
     hierarchies: Hierarchies | None = None,
     parent: str = "pycontainer",
     delegate: bool = False,
+    lift: bool = False,
 ) -> CgroupPlan:
     """Plan a container's control groups; looks at what exists and is permitted, changes nothing.
 
@@ -102,6 +103,7 @@ def plan(
         parent: Where the directories are made, beneath the topmost group that the caller may use.
         delegate: Whether the container gets groups that it may divide itself, as systemd does: in the
             v2 hierarchy and in that of v1 that is named after it.
+        lift: Whether limits of -1 are written as well: the container has others now.
 
     Raises:
         UnsupportedFeature: A limit was asked for that this machine or user cannot set.
@@ -111,7 +113,7 @@ def plan(
         raise ValueError(f"{container_id!r} cannot name a control group")
     found = discover() if hierarchies is None else hierarchies
     draft = _Draft(parent.strip("/"), container_id)
-    wanted = limits(resources)
+    wanted = limits(resources, lift=lift)
     _place_v2(draft, found, [limit for limit in wanted if limit.controller not in found.v1])
     for limit in wanted:
         if limit.controller in found.v1:

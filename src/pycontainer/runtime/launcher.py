@@ -349,7 +349,7 @@ def _plan(
     return plan
 
 
-def plan_group(spec: RuntimeSpec, name: str) -> cgroups.CgroupPlan:
+def plan_group(spec: RuntimeSpec, name: str, *, lift: bool = False) -> cgroups.CgroupPlan:
     """Plan the control group of a container; arguments and errors as for `launch`."""
     parent, own = _group_path(spec, name)
     return cgroups.plan(
@@ -358,6 +358,7 @@ def plan_group(spec: RuntimeSpec, name: str) -> cgroups.CgroupPlan:
         hierarchies=_hierarchies(os.getpid()),
         parent=parent,
         delegate=spec.annotations.get(SYSTEM) == "true",
+        lift=lift,
     )
 
 

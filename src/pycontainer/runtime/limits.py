@@ -35,7 +35,7 @@ def change_limits(state: State, spec: RuntimeSpec, directory: Path, *, name: str
         UnsupportedFeature: The kernel or this user's rights lack something; nothing has changed.
         ContainerError: The kernel refuses a limit; some of the others may be in force.
     """
-    wanted = plan_group(spec, name).to_wire()
+    wanted = plan_group(spec, name, lift=True).to_wire()
     if not wanted:  # an ordinary user's without a delegated group, and no limit asked for
         return
     group: dict[str, Any] = {**state.cgroup, **wanted}
