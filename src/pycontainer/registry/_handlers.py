@@ -14,7 +14,7 @@ from pycontainer.registry import _manifests
 from pycontainer.registry._codes import ApiError
 from pycontainer.registry._handler import Handler, Service, read_digest
 from pycontainer.registry._names import check_target
-from pycontainer.registry._pages import page_of
+from pycontainer.registry._pages import in_order, page_of
 from pycontainer.registry._ranges import requested_range
 from pycontainer.registry._transfer import Part
 from pycontainer.registry._upload_handlers import UploadHandler, UploadsHandler
@@ -65,7 +65,9 @@ class TagsHandler(Handler):
         if tags is None:
             raise ApiError("NAME_UNKNOWN", "no such repository", detail={"name": repository})
         n, last = self.get_query_argument("n", None), self.get_query_argument("last", None)
-        page, link = page_of(tags, f"/v2/{repository}/tags/list", n=n, last=last)
+        page, link = page_of(
+            sorted(tags, key=in_order), f"/v2/{repository}/tags/list", n=n, last=last
+        )
         if link is not None:
             self.set_header("Link", link)
         self.send_json({"name": repository, "tags": page})

@@ -12,7 +12,7 @@ from pycontainer.registry._codes import ApiError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["next_link", "page_of"]
+__all__ = ["in_order", "next_link", "page_of"]
 
 _MOST_DIGITS: Final = 18
 _LINK: Final = re.compile(r"<([^>]*)>((?:[^,\"]|\"(?:[^\"\\]|\\.)*\")*)")
@@ -28,13 +28,18 @@ def next_link(header: str | None) -> str | None:
     return None
 
 
+def in_order(name: str) -> tuple[str, str]:
+    """The key by which tags are sorted: whatever their case ("Listing Tags")."""
+    return name.casefold(), name
+
+
 def page_of(
     names: Sequence[str], path: str, *, n: str | None, last: str | None
 ) -> tuple[list[str], str | None]:
     """One page of sorted names, and the ``Link`` header to the next one if there is one.
 
     Args:
-        names: All of them, sorted.
+        names: All of them, sorted by `in_order`.
         path: Where the list is served.
         n: The query's ``n``: how many at most; all if absent.
         last: The query's ``last``: only names after it.
@@ -42,7 +47,7 @@ def page_of(
     Raises:
         ApiError: `n` is not a count.
     """
-    rest = names[bisect.bisect_right(names, last) :] if last else names
+    rest = names[bisect.bisect_right(names, in_order(last), key=in_order) :] if last else names
     if n is None:
         return list(rest), None
     if not (n.isascii() and n.isdigit() and len(n) <= _MOST_DIGITS):
