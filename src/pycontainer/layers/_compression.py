@@ -15,13 +15,13 @@ from pycontainer.layers._zstd_frames import ZstdFrames
 from pycontainer.oci import Compression
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from types import ModuleType
 
     from pycontainer.content import Readable
 
-__all__ = ["CHUNK", "Room", "compress", "decompress", "decompressed", "regroup", "sniff"]
+__all__ = ["CHUNK", "Room", "adler32", "compress", "decompress", "decompressed", "regroup", "sniff"]
 
 # Smaller ones cost more hand-overs between threads, larger ones leave the caches.
 CHUNK: Final = 1 << 20
@@ -48,6 +48,8 @@ try:
     from isal import isal_zlib as _deflate
 except ImportError:  # no wheel for this machine: the standard library's is several times slower
     _igzip = None
+
+adler32: Final[Callable[[bytes], int]] = _deflate.adler32
 
 
 def sniff(beginning: bytes) -> Compression:

@@ -7,10 +7,11 @@ containerd and umoci read layers with: so that no layer means one thing there an
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
-from zlib import adler32
+from struct import Struct
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pycontainer.errors import TarError
+from pycontainer.layers._compression import adler32
 from pycontainer.layers._entry import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -28,10 +29,15 @@ from pycontainer.layers._sparse import SparseMap, parse_gnu_map, parse_pax_map, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+T = TypeVar("T")
+
 __all__ = ["TarReader", "read_entries"]
 
 _BLOCK: Final = 512
 _LONGEST_EXTENSION: Final = 1 << 20  # of pax records and long names; more is an attack
+_FIELDS: Final = Struct("100s 24s 12s 12s 8s B").unpack_from
+"""Name; mode, owner and group; size; modification time; checksum; type."""
+
 _MODE_BITS: Final = 0o7777
 _ADLER_MODULUS: Final = 65521
 _SECOND: Final = 1_000_000_000
@@ -41,6 +47,7 @@ _LONGEST_DECIMAL: Final = 19  # digits
 _LARGEST: Final = (1 << 63) - 1
 _LARGEST_DEVICE: Final = 0o7777777  # in a header's field; Linux has 12 and 20 bits for them
 _MOST_REMEMBERED: Final = 4096
+_MOST_SUMS: Final = 1 << 14  # of usual headers: between the sums of a short and of a long name
 _KINDS: Final = {
     ord("0"): FILE,
     0: FILE,
@@ -97,7 +104,10 @@ class TarReader:
         self._long_name: bytes | None = None
         self._long_link: bytes | None = None
         self._prefixes: dict[bytes, bytes] = {}  # normalised, of paths as they come
+        # What fields mean that many headers have alike.
         self._identities: dict[bytes, tuple[int, int, int]] = {}
+        self._times: dict[bytes, int] = {}
+        self._sums: dict[bytes, int] = {}
 
     @property
     def position(self) -> int:
@@ -154,7 +164,7 @@ class TarReader:
     # --- entries -----------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Entry]:
-        entry_of = self._entry
+        entry_of, sums = self._entry, self._sums
         while True:
             skip = self._left + self._padding
             if skip:
@@ -170,21 +180,34 @@ class TarReader:
                 self._at = at + _BLOCK
             else:
                 header = self._take(_BLOCK)
-            # The low half of Adler-32 is one plus the sum of all bytes, at the speed of C.
-            field = header[148:156]
-            total = (adler32(header) & 0xFFFF) - (adler32(field) & 0xFFFF) + 8 * _SPACE
-            try:
-                fits = (total - int(field[:6], 8)) % _ADLER_MODULUS == 0
-            except ValueError:
-                fits = False
-            if (not fits or len(header) < _BLOCK) and not self._check(header):
+            if len(header) < _BLOCK and not self._check(header):
                 return
-            flag = header[156]
+            fields = _FIELDS(header)
+            # The low half of Adler-32 is one plus the sum of all bytes, at the speed of C.
+            total = adler32(header) & 0xFFFF
+            if total != sums.get(fields[4]) and not self._fits(header, fields[4], total):
+                return
+            flag = fields[5]
             if flag in _EXTENSIONS:
                 self._extend(flag, header)
             else:
                 self._serial += 1
-                yield entry_of(header, flag)
+                yield entry_of(header, fields)
+
+    def _fits(self, header: bytes, field: bytes, total: int) -> bool:
+        """Whether the checksum is right, which is remembered; False at the archive's end.
+
+        Raises:
+            TarError: It is damaged.
+        """
+        try:
+            wanted = 1 + int(field[:6], 8) + sum(field) - len(field) * _SPACE
+        except ValueError:
+            return self._check(header)
+        if total != wanted % _ADLER_MODULUS:
+            return self._check(header)
+        _remember(self._sums, field, total, _MOST_SUMS)
+        return True
 
     def _check(self, header: bytes) -> bool:
         """Look closer at an unusual header: False if it is the archive's end.
@@ -210,32 +233,31 @@ class TarReader:
             raise self._error("a header's checksum is wrong")
         return True
 
-    def _entry(self, header: bytes, flag: int) -> Entry:
+    def _entry(self, header: bytes, fields: tuple[bytes, bytes, bytes, bytes, bytes, int]) -> Entry:
+        name, identity, size_field, time_field, _, flag = fields
         kind = _KINDS.get(flag)
         if kind is None:
             raise self._error(f"entries of type {chr(flag)!r} are not supported")
-        identity = header[100:124]
-        known = self._identities.get(identity)
-        if known is None:
-            known = self._identify(header, identity)
+        known = self._identities.get(identity) or self._identify(header, identity)
+        mtime_ns = self._times.get(time_field)
+        if mtime_ns is None:
+            mtime_ns = self._time(header, time_field)
         try:  # eleven digits and a terminator is what nearly everybody writes
-            digits, more = header[124:135], header[136:147]
-            size, mtime = int(digits, 8), int(more, 8)
+            digits = size_field[:11]
+            size = int(digits, 8)
             # Python also reads signs, underscores and 0o, which other readers refuse.
-            usual = header[135] <= _SPACE >= header[147] and digits.isdigit() and more.isdigit()
+            usual = size_field[11] <= _SPACE and digits.isdigit()
         except ValueError:
             usual = False
         if not usual:
             size = self._number(header, 124, 136, "size")
-            mtime = self._number(header, 136, 148, "mtime")
         if self._long_name is None:
-            end = header.find(0, 0, 100)
-            path = header[:end] if end >= 0 else header[:100]
+            path = name.partition(b"\0")[0]
             if header[345] and header[257:263] == b"ustar\0":
                 path = header[345:500].partition(b"\0")[0] + b"/" + path
         else:
             path, self._long_name = self._long_name, None
-        entry = Entry(path, kind, known[0], known[1], known[2], mtime * _SECOND)
+        entry = Entry(path, kind, *known, mtime_ns)
         records = self._pax
         if self._global:
             records = {**self._global, **records}
@@ -365,14 +387,19 @@ class TarReader:
 
     def _identify(self, header: bytes, identity: bytes) -> tuple[int, int, int]:
         """Mode and owners, of which few different ones occur in a layer."""
-        if len(self._identities) >= _MOST_REMEMBERED:
-            self._identities.clear()
-        known = self._identities[identity] = (
+        known = (
             self._number(header, 100, 108, "mode") & _MODE_BITS,
             self._number(header, 108, 116, "uid"),
             self._number(header, 116, 124, "gid"),
         )
+        _remember(self._identities, identity, known)
         return known
+
+    def _time(self, header: bytes, field: bytes) -> int:
+        """The modification time in nanoseconds; the files of a package often have the same."""
+        mtime_ns = self._number(header, 136, 148, "mtime") * _SECOND
+        _remember(self._times, field, mtime_ns)
+        return mtime_ns
 
     def _number(
         self, header: bytes, start: int, end: int, what: str, largest: int = _LARGEST
@@ -421,13 +448,20 @@ class TarReader:
 
     def _normalise(self, path: bytes) -> bytes:
         """Drop leading slashes, empty parts and ``.``; ``..`` stays to be refused."""
-        if len(self._prefixes) >= _MOST_REMEMBERED:
-            self._prefixes.clear()
         parts = [part for part in path.split(b"/") if part not in _EMPTY]
         lead, _, name = path.rpartition(b"/")
         if name not in _EMPTY:
-            self._prefixes[lead] = b"".join([part + b"/" for part in parts[:-1]])
+            _remember(self._prefixes, lead, b"".join([part + b"/" for part in parts[:-1]]))
         return b"/".join(parts)
 
     def _error(self, what: str) -> TarError:
         return TarError(f"{what} (near byte {self._offset + self._at} of the tar stream)")
+
+
+def _remember(
+    memory: dict[bytes, T], field: bytes, meaning: T, most: int = _MOST_REMEMBERED
+) -> None:
+    """Keep what a field means; an archive in which all differ must not fill the memory."""
+    if len(memory) >= most:
+        memory.clear()
+    memory[field] = meaning
