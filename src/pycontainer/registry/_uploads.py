@@ -143,9 +143,11 @@ class FileUpload:
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
-        view = memoryview(data)
+        # Not at the file's own position: who reads meanwhile shares and moves that (`Arriving.open`).
+        view, offset = memoryview(data), self.offset
         while view:
-            view = view[self._file.write(view) :]
+            written = os.pwrite(self._file.fileno(), view, offset)
+            view, offset = view[written:], offset + written
         if self._hashed == self.offset:
             self._hash.update(data)
             self._hashed += len(data)

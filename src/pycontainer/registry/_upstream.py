@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -220,9 +221,9 @@ class ProxyStorage:
         try:
             with within(self._deadline), self._client.open_blob(repository, blob) as source:
                 while data := source.read(_CHUNK):
+                    if spool is not None:  # at a place of its own: readers move the file's position
+                        _write_at(spool.fileno(), data, upload.offset)
                     upload.write(data)
-                    if spool is not None:
-                        spool.write(data)
                     arriving.advance(upload.offset)
             if upload.offset != arriving.size:
                 raise RegistryError(f"the upstream sent {upload.offset} bytes of {arriving.size}")
@@ -353,3 +354,10 @@ class ProxyStorage:
 def _passes(error: RegistryError) -> bool:
     """Whether an upstream may answer later."""
     return isinstance(error, RegistryUnavailable) or error.status in PASSING
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
