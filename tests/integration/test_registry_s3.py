@@ -175,6 +175,7 @@ class TestCollecting:
         assert storage.manifest("a", loose) is None
         assert storage.manifest("a", manifest) == storage.manifest("a", "v1")
         assert object_store.keys(bucket) == {
+            "collected",
             f"blobs/sha256/{kept.digest.hex}",
             f"blobs/sha256/{manifest.hex}",
             f"repositories/a/_blobs/sha256/{kept.digest.hex}",
@@ -191,6 +192,7 @@ class TestCollecting:
             count = 0
             while not ended.is_set():
                 count += collector.collect(young=-5, untagged=True).links
+                time.sleep(0.5)  # a push has to fit between two
             return count
 
         def push(host: str, n: int) -> bool:

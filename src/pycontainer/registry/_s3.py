@@ -9,6 +9,7 @@ The keys are those that `FileStorage` has as paths, and the objects say the same
     repositories/<name>/_referrers/sha256/<hex>/sha256-<hex>   empty: that manifest has this subject
     uploads/<id>/                                 a blob that is coming in
     collecting/<id>                               something is being taken away just now
+    collected                                     the <id> of who did so last
 
 There are no locks between servers. Who adds something that needs other things looks for marks of collections
 afterwards, and if there is one waits for its end and looks again; who collects sets a mark before it looks.
@@ -43,6 +44,7 @@ T = TypeVar("T")
 _FRESH_SECONDS: Final = 600.0
 _HOLDERS: Final = ("_blobs", "_manifests")
 _MARKS: Final = "collecting/"
+_SWEPT: Final = "collected"
 _MARK_SECONDS: Final = 600.0
 """After so long a mark is one that a killed collection left."""
 
@@ -226,11 +228,13 @@ class S3Storage:
     def undisturbed(self, work: Callable[[], T]) -> T:
         """Do work that adds what needs other things, after a look whether these are there.
 
-        It is done again if a collection was under way at its end.
+        It is done again if a collection was under way at its end, or has ended since it began: what was
+        found to be there may be gone.
         """
         while True:
+            swept = self._objects.get(_SWEPT)
             done = work()
-            if not self._is_marked():
+            if not self._is_marked() and self._objects.get(_SWEPT) == swept:
                 return done
             while self._is_marked():
                 time.sleep(_WAIT_SECONDS)
@@ -280,7 +284,8 @@ class S3Storage:
     @contextmanager
     def _sweep(self) -> Iterator[Callable[[], None]]:
         """Mark that things are taken away; yields what fails once the mark may be taken for an old one."""
-        mark, begun = f"{_MARKS}{secrets.token_hex(8)}", time.monotonic()
+        token, begun = secrets.token_hex(8), time.monotonic()
+        mark = f"{_MARKS}{token}"
         self._objects.put(mark, b"")
 
         def check() -> None:
@@ -290,6 +295,7 @@ class S3Storage:
         try:
             yield check
         finally:
+            self._objects.put(_SWEPT, token.encode())
             self._objects.delete(mark)
 
     def _documents(
