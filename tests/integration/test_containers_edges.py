@@ -305,7 +305,11 @@ _BESIDE_ITS_LAUNCHER = """
         worker = threading.Thread(target=run, daemon=True)
         pc.run(image, ["true"], store=store)
         zygote = _zygote.current()._process.pid
-        (waiting,) = await_children(1)
+        seen = None  # for a moment the monitor of the one before may still be there, and nobody else
+        while (found := await_children(1)) != seen:
+            seen = found
+            time.sleep(0.05)
+        (waiting,) = found
 """
 
 

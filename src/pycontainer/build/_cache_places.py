@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["CachePlace", "Found", "InlineCache", "LocalCache", "RegistryCache"]
 
 _LAYOUT_FILE: Final = "oci-layout"
+_LOCK_FILE: Final = ".lock"
 _INDEX_FILE: Final = "index.json"
 _LAYOUT_MARK: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _CHUNK: Final = 1 << 20
@@ -123,12 +124,16 @@ class LocalCache(CachePlace):
     def write(self, store: Store, records: Sequence[Record]) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()) and not (self.path / _LAYOUT_FILE).is_file():
+            names = {entry.name for entry in self.path.iterdir()}
+            if names and not names & {
+                _LAYOUT_FILE,
+                _LOCK_FILE,
+            }:  # the latter: another writes the first
                 raise BuildError(
                     f"{self.path} is there and no build cache",
                     remedy="give a new or empty directory",
                 )
-            with exclusive(self.path / ".lock"):
+            with exclusive(self.path / _LOCK_FILE):
                 self._replace(store, records)
         except OSError as error:
             raise BuildError(f"cannot write the cache {self.path}: {error.strerror}") from error
