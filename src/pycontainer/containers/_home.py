@@ -204,24 +204,13 @@ def prepare(
             find=lambda other: directory(store, find(store, other).id),
         )
         populate(options.mounts, store=store, home=home, plan=snapshot.plan)
-        record = Record(
-            container_id,
-            name or container_id[:12],
-            str(found.reference or found.id),
-            dict(options.labels),
-            time.time(),
-            detach,
-            options.upkeep.stop_signal or found.config.config.stop_signal or "SIGTERM",
-            dict(snapshot.plan.to_wire()),
-            found.descriptor.to_json(),
-            options.to_config(found, args).to_json(),
-            stdin,
-            remove,
-            kept,
-            options.upkeep.for_image(found.config.config).to_json(),
-            evolve(
-                options.networking, hostname=options.hostname_of(container_id), names=options.names
-            ).to_json(),
+        record = evolve(
+            _record_of(found, args, options, container_id, snapshot.plan),
+            name=name or container_id[:12],
+            detached=detach,
+            stdin=stdin,
+            remove=remove,
+            kept=kept,
         )
         write_record(home, record)
         store.record("container", "create", record.id, record.event_attributes())
@@ -232,6 +221,34 @@ def prepare(
         forget(store, container_id)
         store.record("container", "destroy", container_id)
         raise
+
+
+def _record_of(
+    image: Image,
+    args: Sequence[str] | str,
+    options: Options,
+    container_id: str,
+    rootfs: RootfsPlan,
+) -> Record:
+    """What is written down of a container with these options."""
+    config = image.config.config
+    networking = evolve(
+        options.networking, hostname=options.hostname_of(container_id), names=options.names
+    )
+    return Record(
+        id=container_id,
+        name=container_id[:12],
+        image=str(image.reference or image.id),
+        labels=dict(options.labels),
+        created_at=time.time(),
+        detached=False,
+        stop_signal=options.upkeep.stop_signal or config.stop_signal or "SIGTERM",
+        rootfs=dict(rootfs.to_wire()),
+        manifest=image.descriptor.to_json(),
+        config=options.to_config(image, args).to_json(),
+        upkeep=options.upkeep.for_image(config).to_json(),
+        network=networking.to_json(),
+    )
 
 
 def _user(

@@ -10,11 +10,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._cgroup_limits import NO_LIMIT
     from pycontainer.runtime._inside.rotation import name_of, numbers
+    from pycontainer.runtime._running import Running
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
     from pycontainer.runtime.bundle import RUNTIMES, find_runtime
     from pycontainer.runtime.checkpoint import criu_refusal, dump
     from pycontainer.runtime.freezer import freeze, is_frozen, thaw
-    from pycontainer.runtime.launcher import Running, adopt, execute, launch, warm_up, write_spec
+    from pycontainer.runtime.launcher import adopt, execute, launch, warm_up, write_spec
     from pycontainer.runtime.limits import change_limits, change_policy
     from pycontainer.runtime.plan import OWNER, REAPER, RUNTIME, SUBPATH, SYSTEM, boot_id
     from pycontainer.runtime.reach import socket_inside
@@ -102,7 +103,7 @@ _HOMES = {
     "Exit": "state",
     "Network": "_spec",
     "ResolvedUser": "users",
-    "Running": "launcher",
+    "Running": "_running",
     "State": "state",
     "adopt": "launcher",
     "await_end": "state",

@@ -14,7 +14,7 @@ from pycontainer.runtime._inside import files, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontainer.runtime._inside.monitor import _Monitor
+    from pycontainer.runtime._inside.monitor import Monitor
 
 __all__ = ["adopt", "exit_status"]
 
@@ -26,7 +26,7 @@ _PATIENCE = 0.2
 _PATIENCE_FOR_REAPER = 2.0  # the machine's first process, which may be slow
 
 
-def adopt(monitor: _Monitor, fds: list[int]) -> None:
+def adopt(monitor: Monitor, fds: list[int]) -> None:
     """Take a container over, or end if somebody else has.
 
     Args:

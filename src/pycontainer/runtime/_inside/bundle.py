@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from pycontainer.runtime._inside.monitor import _Monitor
+    from pycontainer.runtime._inside.monitor import Monitor
 
 __all__ = ["DIRECTORY", "bring_to_life"]
 
@@ -42,7 +42,7 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 Bundle = dict[str, object]
 
 
-def bring_to_life(monitor: _Monitor, payload: list[int]) -> None:
+def bring_to_life(monitor: Monitor, payload: list[int]) -> None:
     """Create the container, connect it to its networks, and start its command.
 
     Args:
@@ -89,7 +89,7 @@ def bring_to_life(monitor: _Monitor, payload: list[int]) -> None:
     _start(monitor, name)
 
 
-def _start(monitor: _Monitor, name: str) -> None:
+def _start(monitor: Monitor, name: str) -> None:
     """Let the command go, and see to it that it is executed."""
     monitor.step = f"start the container by {name}"
     waiting = _read(f"/proc/{monitor.pid}/comm")
@@ -131,7 +131,7 @@ def _write(bundle: Bundle, *, tty: bool) -> _socket.socket | None:
     return listener
 
 
-def _take_terminal(monitor: _Monitor, listener: _socket.socket) -> None:
+def _take_terminal(monitor: Monitor, listener: _socket.socket) -> None:
     fd, _ = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
     listener.close()
     monitor.streams.take_terminal(_socket.socket(fileno=fd))
@@ -159,7 +159,7 @@ def _read(path: str) -> str:
 
 
 def _run(
-    monitor: _Monitor,
+    monitor: Monitor,
     arguments: list[str],
     *,
     stdio: list[int],

@@ -18,7 +18,7 @@ from pycontainer.runtime._inside import cgroup, execution, files, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pycontainer.runtime._inside.monitor import _Monitor
+    from pycontainer.runtime._inside.monitor import Monitor
 
 __all__ = ["Health"]
 
@@ -54,7 +54,7 @@ class Health:
         self._pause = _FIRST_PAUSE
         self._write()
 
-    def act(self, monitor: _Monitor, poll: select.poll) -> None:
+    def act(self, monitor: Monitor, poll: select.poll) -> None:
         """Begin a check that is due, or end one that takes too long."""
         if self.due is None or time.time() < self.due:
             return
@@ -66,13 +66,13 @@ class Health:
             self._probe = _Probe(self._exec, monitor.pidfd, poll)
             self.due = self._probe.begun + self._timeout
 
-    def handles(self, fd: int, poll: select.poll, monitor: _Monitor) -> bool:
+    def handles(self, fd: int, poll: select.poll, monitor: Monitor) -> bool:
         """Take what a check has to say; tells whether the descriptor is one of a check."""
         if self._probe is None or not self._probe.owns(fd):
             return False
         if self._probe.handle(fd, poll):
             if self._result(self._probe):
-                monitor.record_event(f"health_status: {self.status}")
+                monitor.events.of_container(f"health_status: {self.status}")
             self._probe = None
         return True
 

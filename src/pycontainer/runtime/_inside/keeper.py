@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import select
 
     from pycontainer.runtime._inside.health import Health
-    from pycontainer.runtime._inside.monitor import _Monitor
+    from pycontainer.runtime._inside.monitor import Monitor
 
 __all__ = ["Keeper"]
 
@@ -67,7 +67,7 @@ class Keeper:
             due = self._health.due
         return None if due is None else max(0.0, due - time.time()) * 1000 + 1
 
-    def act(self, monitor: _Monitor, poll: select.poll) -> None:
+    def act(self, monitor: Monitor, poll: select.poll) -> None:
         """Do what is due."""
         if self.start_due is not None and time.time() >= self.start_due:
             self.start_due = None
@@ -75,7 +75,7 @@ class Keeper:
         if self._health is not None:
             self._health.act(monitor, poll)
 
-    def handles(self, fd: int, poll: select.poll, monitor: _Monitor) -> bool:
+    def handles(self, fd: int, poll: select.poll, monitor: Monitor) -> bool:
         """Do what a ready descriptor asks for, if it is one of this module's."""
         return self._health is not None and self._health.handles(fd, poll, monitor)
 
@@ -112,7 +112,7 @@ class Keeper:
             return code != 0 and (not self._most or self.restarts < self._most)
         return self._policy in ("always", "unless-stopped")
 
-    def _start_again(self, monitor: _Monitor, poll: select.poll) -> None:
+    def _start_again(self, monitor: Monitor, poll: select.poll) -> None:
         self.restarts += 1
         monitor.run_number += 1
         monitor.streams.close(poll)

@@ -17,12 +17,13 @@ import os
 import select
 import time
 
-from pycontainer._linux import erofs, journal, process
+from pycontainer._linux import erofs, process
 from pycontainer._linux.tree import remove_tree
-from pycontainer.runtime._inside import ahead, cgroup, files, init, wire
+from pycontainer.runtime._inside import ahead, cgroup, commands, files, init, wire
+from pycontainer.runtime._inside.events import Events
 from pycontainer.runtime._inside.streams import Streams
 
-__all__ = ["main"]
+__all__ = ["Monitor", "main"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(request: dict[str, object], owner: _socket.socket, fds: list[int], host
         fds: Its stdin, stdout, stderr, then what has to be kept open.
         host: A pidfd of the host program, or -1 for a detached container.
     """
-    watch = _Monitor(request, owner, host)
+    watch = Monitor(request, owner, host)
     needed = 4 if request["adopted"] else 3
     watch.kept_open = fds[needed:]
     try:
@@ -51,7 +52,7 @@ def main(request: dict[str, object], owner: _socket.socket, fds: list[int], host
         watch.clean_up()
 
 
-def _live(watch: _Monitor, stdio: list[int]) -> None:
+def _live(watch: Monitor, stdio: list[int]) -> None:
     try:
         watch.start(stdio)
     except init.StepFailed as error:
@@ -64,7 +65,9 @@ def _live(watch: _Monitor, stdio: list[int]) -> None:
         watch.run()
 
 
-class _Monitor:
+class Monitor:
+    """What one container needs as long as it is there; `commands`, `keeper` and others act on it."""
+
     def __init__(self, request: dict[str, object], owner: _socket.socket, host: int) -> None:
         self.plan = request
         self.owner = owner
@@ -83,6 +86,7 @@ class _Monitor:
         self.exit: tuple[str, int, bool] | None = None
         self.delete_requested = False
         self.released = False
+        self.events = Events(request["events"])
         self.streams = Streams()
         self.keeper: Keeper | None = None
         self.network: Interfaces | UserMode | None = None
@@ -188,7 +192,7 @@ class _Monitor:
         files.publish("state.json")
         if self.keeper is not None:
             self.keeper.began()
-        self.record_event("start")
+        self.events.of_container("start")
         wire.send(self.owner, "running", self.pid, begun)
         starting = self.plan.pop("starting", -1)
         assert isinstance(starting, int)
@@ -272,7 +276,7 @@ class _Monitor:
         assert self.network is not None
         try:
             self.network.connect(self.pid)
-            self._record_networks("connect", self.network.networks)
+            self.events.of_networks("connect", self.network.networks)
             os.write(go, b"n")
         except BrokenPipeError:  # as above
             pass
@@ -353,11 +357,11 @@ class _Monitor:
             self._ended(poll)
         elif fd == self.host:
             poll.unregister(fd)
-            self._delete()
+            self.delete()
         elif fd == self.listener.fileno():
             self._accept(poll)
         elif fd in self.clients:
-            self._command(fd, poll)
+            commands.obey(self, fd, poll)
         elif (self.network is None or not self.network.handle(fd, poll)) and (
             self.keeper is None or not self.keeper.handles(fd, poll, self)
         ):
@@ -403,40 +407,10 @@ class _Monitor:
         code = os.waitstatus_to_exitcode(status)
         return code if code >= 0 else 128 - code
 
-    def record_event(self, action: str, more: str = "") -> None:
-        """Append an event to the journal of the store, if whoever asked for the container said which."""
-        place = self.plan["events"]
-        assert isinstance(place, list)
-        if not place:
-            return
-        _, container, attributes = place
-        self._record("container", action, container, f"{attributes}{more}")
-
-    def _record_networks(self, action: str, networks: list[object]) -> None:
-        """Append that the container comes into networks or leaves them."""
-        place = self.plan["events"]
-        assert isinstance(place, list)
-        for network in networks if place else []:
-            assert isinstance(network, tuple)
-            about = f'"name": "{network[1]}", "container": "{place[1]}"'
-            self._record("network", action, network[0], about)
-
     def _record_end(self, how: str = "") -> None:
-        self.record_event("die", how)
-        self._record_networks("disconnect", self.left)
+        self.events.of_container("die", how)
+        self.events.of_networks("disconnect", self.left)
         self.left = []
-
-    def _record(self, kind: str, action: str, about: str, attributes: str) -> None:
-        place = self.plan["events"]
-        assert isinstance(place, list)
-        line = (
-            f'{{"time": {time.time():.6f}, "kind": "{kind}", "action": "{action}", '
-            f'"id": "{about}", "attributes": {{{attributes}}}}}\n'
-        )
-        try:
-            journal.append(place[0], line.encode())
-        except OSError:  # a full disk costs the event
-            pass
 
     def record_exit(self, code: int | None, out_of_memory: bool) -> None:
         """Write down how the container ended, and tell who wants to know."""
@@ -466,7 +440,7 @@ class _Monitor:
             except OSError:  # its owner hears of it all the same
                 pass
         if out_of_memory:
-            self.record_event("oom")
+            self.events.of_container("oom")
         self._record_end(f', "exitCode": "{code}"')
         self.exit = ("exit" if due is None else "died", code, out_of_memory)
         for client in self.clients.values():
@@ -484,82 +458,21 @@ class _Monitor:
         if self.exit is not None:
             wire.send(client, *self.exit)
 
-    def _command(self, fd: int, poll: select.poll) -> None:
-        packet = wire.receive(self.clients[fd])
-        if packet is None:
-            poll.unregister(fd)
-            if fd != self.owner.fileno():
-                self.clients.pop(fd).close()
-            elif not self.detached:  # kept open: its end tells the owner that all is done
-                self._delete()
-        elif packet[0] == "delete":
-            self._delete()
-        elif packet[0] == "hold":
-            self._hold()
-        elif packet[0] == "release":
-            self.released = True
-            self._hold()
-        elif packet[0] == "cgroup":
-            assert isinstance(packet[1], dict)
-            assert isinstance(self.cgroup, dict)
-            self.cgroup.update(packet[1])
-            wire.send(self.clients[fd], "changed")
-        elif packet[0] == "policy":
-            self._change_policy(str(packet[1]), packet[2])
-            wire.send(self.clients[fd], "changed")
-        elif packet[0] == "kill" and self.exit is None:
-            self._kill()
-        elif packet[0] == "resize":
-            self.streams.resize(*packet[1:])
-        elif packet[0] == "input":
-            assert isinstance(packet[1], bytes)
-            self.streams.type(packet[1], poll)
-        elif packet[0] in ("plug", "unplug") and self.exit is None:
-            self._change_network(packet, self.clients[fd], poll)
-
-    def _change_network(
-        self, packet: wire.Packet, client: _socket.socket, poll: select.poll
-    ) -> None:
-        """Put the running container into a network, or take it out of one, and answer."""
-        from pycontainer.runtime._inside.network import Interfaces
-
-        verb, what, *upstreams = packet
-        if self.network is None:
-            self.network = Interfaces({"endpoints": [], "upstreams": upstreams})
-        assert isinstance(self.network, Interfaces)  # else there was no place to be had
-        try:
-            if verb == "unplug":
-                self.network.unplug(what, poll)
-            else:
-                assert isinstance(what, dict)
-                self.network.plug(what, self.pid, poll)
-        except OSError as error:
-            wire.send(client, "failed", "connect to the network", error.errno or 0, str(error))
-        else:
-            wire.send(client, "changed")
-
-    def _change_policy(self, policy: str, most: object) -> None:
-        assert isinstance(most, int)
-        if self.keeper is None:
-            from pycontainer.runtime._inside.keeper import Keeper
-
-            self.keeper = Keeper({"restart": ["no", 0], "health": None, "log": []}, [])
-            self.keeper.began()
-        self.keeper.change_policy(policy, most)
-
-    def _hold(self) -> None:
+    def hold(self) -> None:
         """Let the container's end, also one before its next start, be the last of this monitor."""
         if self.keeper is not None and self.keeper.hold() and self.exit is not None:
             _, code, out_of_memory = self.exit
             self.record_exit(code, out_of_memory)
 
-    def _delete(self) -> None:
+    def delete(self) -> None:
+        """End the container, and remove it once it has ended."""
         self.delete_requested = self.remove = True
-        self._hold()
+        self.hold()
         if self.exit is None:
-            self._kill()
+            self.kill()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """Kill all that runs in the container."""
         cgroup.kill(self.cgroup)
         try:
             process.kill_by_pidfd(self.pidfd, _KILL)
@@ -570,7 +483,7 @@ class _Monitor:
         """End what was cloned and take its exit code, which tells nothing."""
         if not self.pid:
             return
-        self._kill()
+        self.kill()
         try:
             os.waitpid(self.pid, 0)
         except ChildProcessError:  # reaped, but its exit could not be written down
@@ -587,7 +500,7 @@ class _Monitor:
         if self.exit is None:
             self.bury()
             if self.network is not None:
-                self._record_networks("disconnect", self.network.networks)
+                self.events.of_networks("disconnect", self.network.networks)
                 self.network.down()
         self._close_kept()  # before the owner hears that all is done, and asks for a port again
         left = cgroup.destroy(self.cgroup)
@@ -600,6 +513,6 @@ class _Monitor:
             os.chdir("/")
             remove_tree(str(self.plan["directory"]))
             if self.exit is not None:
-                self.record_event("destroy")
+                self.events.of_container("destroy")
         for client in self.clients.values():  # their end of file: all is done
             client.close()

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from pycontainer.runtime._inside.monitor import _Monitor
+    from pycontainer.runtime._inside.monitor import Monitor
 
 __all__ = ["bring_to_life"]
 
@@ -30,7 +30,7 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 Plan = dict[str, object]
 
 
-def bring_to_life(monitor: _Monitor, payload: list[int]) -> None:
+def bring_to_life(monitor: Monitor, payload: list[int]) -> None:
     """Restore the container's processes; once, as later starts are starts.
 
     Args:
@@ -69,7 +69,7 @@ def bring_to_life(monitor: _Monitor, payload: list[int]) -> None:
     monitor.announce()
 
 
-def _run(monitor: _Monitor, restore: Plan, payload: list[int], group: int) -> None:
+def _run(monitor: Monitor, restore: Plan, payload: list[int], group: int) -> None:
     """Execute CRIU in the container's surroundings, and wait for its end."""
     report_r, report_w = os.pipe()
     ready_r, ready_w = os.pipe()
