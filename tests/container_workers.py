@@ -82,7 +82,8 @@ def recover(path: Path, image_id: str, names: list[str]) -> None:
         assert Image.get(image_id, store=store).size > 0
         if ports:
             assert not any(network.endpoints for network in pc.Network.list(store=store))
-            assert [str(p) for p in (store.path / "networks").glob("*/*")] == []
+            left = [f"{p}: {p.read_text()!r}" for p in (store.path / "networks").glob("*/*")]
+            assert left == [], left
     if ports:
         assert_no_network_is_left()
     for name in names:

@@ -12,12 +12,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
     from pycontainer.content import Store
     from pycontainer.network._records import EndpointRecord
 
-__all__ = ["directory", "forget", "forget_network", "is_known", "publish"]
+__all__ = ["directory", "forget", "forget_network", "is_known", "publish", "strays"]
 
 
 def directory(store: Store, network_id: str) -> Path:
@@ -46,6 +47,15 @@ def forget(store: Store, endpoint: EndpointRecord) -> None:
     """Take an endpoint's names away."""
     with contextlib.suppress(FileNotFoundError):
         (directory(store, endpoint.network) / endpoint.id).unlink()
+
+
+def strays(store: Store, network_id: str, endpoints: Container[str]) -> list[Path]:
+    """Files of endpoints that there are none of: who published them was killed before they came to be."""
+    try:
+        found = list(directory(store, network_id).iterdir())
+    except FileNotFoundError:
+        return []
+    return [path for path in found if path.name.removeprefix(".") not in endpoints]
 
 
 def forget_network(store: Store, network_id: str) -> None:

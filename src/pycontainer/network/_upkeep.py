@@ -75,12 +75,19 @@ def free_subnet(
 
 
 def release_dead(store: Store, records: Records, network: NetworkRecord) -> None:
-    """Give back the places of containers that have ended or are gone."""
+    """Give back the places of containers that have ended or are gone; in a writing transaction."""
+    for stray in _strays(store, records, network):
+        stray.unlink(missing_ok=True)
     for endpoint in records.endpoints(network=network.id):
         if _is_dead(store, endpoint):
             _names.forget(store, endpoint)
             _bridge.remove_endpoint(endpoint)
             records.remove_endpoint(endpoint.id)
+
+
+def _strays(store: Store, records: Records, network: NetworkRecord) -> list[Path]:
+    known = {endpoint.id for endpoint in records.endpoints(network=network.id)}
+    return _names.strays(store, network.id, known)
 
 
 def _is_dead(store: Store, endpoint: EndpointRecord) -> bool:
@@ -111,7 +118,10 @@ def recover(store: Store) -> None:
     store.db.ensure(SCHEMA)
     watch_store(store)
     with store.db.transaction(write=False) as connection:
-        if not any(_is_dead(store, endpoint) for endpoint in Records(connection).endpoints()):
+        records = Records(connection)
+        if not any(_is_dead(store, endpoint) for endpoint in records.endpoints()) and not any(
+            _strays(store, records, network) for network in records.networks()
+        ):
             return
     try:
         with store.db.transaction() as connection:
