@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pycontainer.containers._home import Record
+    from pycontainer.containers._record import Record
     from pycontainer.content import Store
     from pycontainer.images import Image
     from pycontainer.layers import Packed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from pycontainer.containers._health import Health, read_health
-from pycontainer.containers._home import Record, read_record
+from pycontainer.containers._record import Record, read_record
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerStateError
 from pycontainer.oci import ContainerConfig, Digest

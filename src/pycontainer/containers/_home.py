@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import secrets
 import select
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from attrs import asdict, evolve, field, frozen
+from attrs import evolve
 
 from pycontainer._linux import inotify
 from pycontainer.containers import _networking, _ranges
 from pycontainer.containers._populate import populate, with_volumes_of
-from pycontainer.containers._upkeep import Upkeep
+from pycontainer.containers._record import New, Record, read_record, write_record
 from pycontainer.containers._view import thaw_after_a_kill
 from pycontainer.containers._volume import keep
 from pycontainer.content import Schema, remove_tree
@@ -45,17 +44,14 @@ from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView, ensure_layer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pycontainer.containers._options import Options
     from pycontainer.content import Node, Store
     from pycontainer.oci import Digest
-    from pycontainer.oci.runtime import RuntimeSpec
 
 __all__ = [
-    "New",
-    "Record",
     "changes",
     "delete",
     "directory",
@@ -64,15 +60,12 @@ __all__ = [
     "named",
     "own",
     "prepare",
-    "read_record",
     "reader",
     "records",
     "rename",
     "wait_for_end",
-    "write_record",
 ]
 
-_RECORD: Final = "container.json"
 _OWNER: Final = "owner"  # whose lock says that the program that made the container lives
 _SCHEMA: Final = Schema(
     "containers",
@@ -85,58 +78,6 @@ _YOUNG_SECONDS: Final = 60.0  # a directory without a monitor may still be in th
 _REMEMBERED_USERS: Final = 512
 _users: dict[tuple[Digest, str, tuple[str, ...]], ResolvedUser] = {}
 _recovered: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-@frozen
-class Record:
-    """What is written down of a container when it is made.
-
-    Attributes:
-        rootfs: How its files are mounted: a plan's plain values.
-        manifest: Descriptor of the image, likewise.
-        config: The image's config with what the caller wanted instead, likewise.
-        stdin: Whether its standard input is open.
-        remove: Whether it goes with its end.
-        kept: Whether it was made to be started later.
-        upkeep: What is done beyond one run, likewise.
-        network: How it is connected, likewise.
-    """
-
-    id: str
-    name: str
-    image: str
-    labels: Mapping[str, str]
-    created_at: float
-    detached: bool
-    stop_signal: str
-    rootfs: Mapping[str, Any]
-    manifest: Mapping[str, Any]
-    config: Mapping[str, Any]
-    stdin: bool = False
-    remove: bool = False
-    kept: bool = False
-    upkeep: Mapping[str, Any] = field(factory=lambda: Upkeep().to_json())
-    network: Mapping[str, Any] = field(factory=dict)
-
-    def event_attributes(self) -> dict[str, str]:
-        """What events of the container tell of it."""
-        return {**self.labels, "image": self.image, "name": self.name}
-
-
-@frozen
-class New:
-    """A container that is ready to be launched."""
-
-    record: Record
-    directory: Path
-    spec: RuntimeSpec
-    rootfs: RootfsPlan
-
-    @property
-    def events(self) -> tuple[str, str, str]:
-        """Where its monitor records events, and as whose."""
-        place = str(self.directory.parent.parent / "events")
-        return place, self.record.id, json.dumps(self.record.event_attributes())[1:-1]
 
 
 def restore_layers(store: Store, record: Record) -> None:
@@ -490,13 +431,6 @@ def recover(store: Store) -> None:
     _networking.recover(store)
 
 
-def write_record(home: Path, record: Record) -> None:
-    """Write down what a container is, in place of what was written before."""
-    new = home / f".{_RECORD}.new"
-    new.write_text(json.dumps(asdict(record)))
-    new.replace(home / _RECORD)
-
-
 def own(home: Path) -> int:
     """Let a container that is attached but does not run yet live as long as the descriptor given back."""
     fd = os.open(home / _OWNER, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -517,10 +451,3 @@ def _is_owned(home: Path) -> bool:
         return False
     finally:
         os.close(fd)
-
-
-def read_record(home: Path) -> Record | None:
-    try:
-        return Record(**json.loads((home / _RECORD).read_bytes()))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
-        return None  # gone; or in the making; or of a version that wrote down other things

@@ -8,7 +8,7 @@ import signal as signals
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
-from pycontainer.containers import _home
+from pycontainer.containers import _home, _record
 from pycontainer.containers._details import Details, look
 from pycontainer.containers._health import Health, read_health
 from pycontainer.containers._upkeep import HELD, RestartPolicy, Upkeep, signal_number
@@ -49,7 +49,7 @@ class Life:
     def __init__(
         self,
         store: Store,
-        record: _home.Record,
+        record: _record.Record,
         running: Running | None = None,
         stdin: int = -1,
         *,
@@ -279,7 +279,7 @@ class Life:
 
     def _hold(self) -> None:
         """Have nobody start it again by its restart policy."""
-        record = _home.read_record(self._directory)
+        record = _record.read_record(self._directory)
         if record is not None and Upkeep.from_json(record.upkeep).restart != RestartPolicy():
             (self._directory / HELD).touch()
         control = open_control(self._directory)

@@ -19,7 +19,7 @@ from pycontainer.runtime import is_rootless
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pycontainer.containers._home import New
+    from pycontainer.containers._record import New
     from pycontainer.content import Store
     from pycontainer.network import (
         Attachment,

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
-from pycontainer.containers import _home
+from pycontainer.containers import _home, _record
 from pycontainer.containers._inside import close_descriptor
 from pycontainer.containers._startable import start_of, taken_over
 from pycontainer.containers._upkeep import HELD, Upkeep
@@ -31,7 +31,7 @@ _SECONDS: Final = 30.0
 _log = logging.getLogger("pycontainer.containers")
 
 
-def revive(store: Store, home: Path, record: _home.Record) -> None:
+def revive(store: Store, home: Path, record: _record.Record) -> None:
     """Give a detached container that nobody looks after a new monitor, or do what its own left undone.
 
     One that runs is adopted; one that has ended is cleaned up, and started again if its policy says
@@ -45,7 +45,9 @@ def revive(store: Store, home: Path, record: _home.Record) -> None:
         if is_watched(home) or read_state(home) != state:  # somebody else is at it
             return
         spec = RuntimeSpec.parse((home / "config.json").read_bytes())
-        new = _home.New(_home.named(store, record), home, spec, RootfsPlan.from_wire(record.rootfs))
+        new = _record.New(
+            _home.named(store, record), home, spec, RootfsPlan.from_wire(record.rootfs)
+        )
         try:
             if state.alive:
                 taken_over(store, new, state).let_go()
@@ -59,7 +61,7 @@ def revive(store: Store, home: Path, record: _home.Record) -> None:
             _log.warning("container %s is left as it is: %s", record.name, error)
 
 
-def _is_due(home: Path, record: _home.Record, state: State, ended: Exit | None) -> bool:
+def _is_due(home: Path, record: _record.Record, state: State, ended: Exit | None) -> bool:
     """Whether a container that does not run is to be started by its policy."""
     policy = Upkeep.from_json(record.upkeep).restart
     rebooted, held = state.boot != boot_id(), (home / HELD).exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pycontainer.containers import _home
+from pycontainer.containers import _record
 from pycontainer.containers._startable import Startable
 from pycontainer.containers._upkeep import HELD, RestartPolicy, Upkeep
 from pycontainer.containers._view import exclusive_files
@@ -80,7 +80,7 @@ class Restorable(Startable):
     def _go_by_policy(self) -> None:
         """Undo `_hold`."""
         (self._directory / HELD).unlink(missing_ok=True)
-        record = _home.read_record(self._directory)
+        record = _record.read_record(self._directory)
         if record is not None:
             policy = Upkeep.from_json(record.upkeep).restart
             if policy != RestartPolicy():

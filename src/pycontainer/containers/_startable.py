@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 
 from attrs import evolve
 
-from pycontainer.containers import _home
+from pycontainer.containers import _home, _record
 from pycontainer.containers._inside import close_descriptor
 from pycontainer.containers._networking import attach, keep_attached
 from pycontainer.containers._options import lift, limited, without_lifted
@@ -160,7 +160,7 @@ class Startable(Reachable):
         """
         policy = None if restart is None else RestartPolicy.parse(restart)
         with exclusive_files(self._directory):
-            record = _home.read_record(self._directory)
+            record = _record.read_record(self._directory)
             if record is None:
                 raise ContainerStateError(f"container {self.name} is gone")
             spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
@@ -175,12 +175,12 @@ class Startable(Reachable):
             if policy is not None:
                 upkeep = evolve(Upkeep.from_json(record.upkeep), restart=policy)
                 self._record = evolve(record, upkeep=upkeep.to_json())
-                _home.write_record(self._directory, self._record)
+                _record.write_record(self._directory, self._record)
                 change_policy(self._directory, policy.name, policy.most)
         self._record_event("update")
 
     def _launch_again(self, timeout: float | None, *, checkpoint: Path | None = None) -> None:
-        record = _home.read_record(self._directory)
+        record = _record.read_record(self._directory)
         if record is None:
             raise ContainerStateError(f"container {self.name} is gone")
         if not record.detached and not self._ends_with_handle:
@@ -193,7 +193,7 @@ class Startable(Reachable):
         spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         self._record = record
         _home.restore_layers(self._store, record)
-        new = _home.New(_home.named(self._store, record), self._directory, spec, self._plan)
+        new = _record.New(_home.named(self._store, record), self._directory, spec, self._plan)
         try:
             self._running, self._stdin = start_of(
                 self._store, new, timeout=timeout, again=True, checkpoint=checkpoint
@@ -230,7 +230,7 @@ def _above(limit: T | None) -> T | None:
     return None if limit == NO_LIMIT else limit
 
 
-def taken_over(store: Store, new: _home.New, state: State) -> Running:
+def taken_over(store: Store, new: _record.New, state: State) -> Running:
     """Give a container that runs a new monitor, since its own was killed."""
     upkeep = Upkeep.from_json(new.record.upkeep)
     with keep_attached(store, new) as attached:
@@ -252,7 +252,7 @@ def taken_over(store: Store, new: _home.New, state: State) -> Running:
 
 def start_of(
     store: Store,
-    new: _home.New,
+    new: _record.New,
     *,
     timeout: float | None,
     again: bool = False,
