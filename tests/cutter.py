@@ -76,6 +76,8 @@ class Cutter:
             except OSError:
                 client.close()
                 continue
+            # What a reset loses was counted as received: let that be little.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
             pair = (client, server)
             self._open |= set(pair)
             self._start(self._pump, client, server, pair, "up")

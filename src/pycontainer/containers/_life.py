@@ -334,7 +334,7 @@ class Life:
                 self.wait(DELETE_SECONDS)
         except ContainerStateError:  # it has ended already, or waits for its restart no more
             with contextlib.suppress(ContainerStateError, TimeoutExpired):
-                self.wait(1.0)
+                self.wait(DELETE_SECONDS)
             return self.exit_code
         self._record_event("stop")
         return self.exit_code
