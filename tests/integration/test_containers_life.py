@@ -20,7 +20,7 @@ from pycontainer.containers import _home
 from pycontainer.containers._populate import populate
 from pycontainer.content import Store
 from pycontainer.images import Image
-from pycontainer.runtime import read_state
+from pycontainer.runtime import last_exit, read_state
 
 pytestmark = [pytest.mark.root, pytest.mark.runtimes]
 
@@ -235,6 +235,20 @@ def test_the_pause_before_a_restart_doubles(image: Image) -> None:
         runs = len(output(container))
         time.sleep(0.2)
         assert len(output(container)) == runs
+
+
+def test_stop_meets_a_restart_that_is_about_to_be_made(image: Image) -> None:
+    script = "test -e /ran && exec sleep 60; touch /ran; exit 1"
+    for early in (0.02, 0.01, 0.005, 0.002, 0.001, 0.0):
+        with started(image, script, restart="always") as container:
+            directory = container._directory
+            eventually(lambda d=directory: last_exit(d) is not None)  # type: ignore[misc]
+            ended = last_exit(directory)
+            assert ended is not None
+            assert ended.next_start is not None
+            time.sleep(max(0.0, ended.next_start - early - time.time()))
+            assert container.stop(grace=0) in (1, 137)
+            assert container.state == "stopped"
 
 
 def test_a_detached_container_restarts_without_its_program(image: Image) -> None:

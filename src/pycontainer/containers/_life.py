@@ -39,6 +39,7 @@ __all__ = ["DELETE_SECONDS", "Life", "Status"]
 
 _LOOK_SECONDS: Final = 0.01
 _RECHECK_SECONDS: Final = 0.5
+_HOLD_SECONDS: Final = 30.0
 DELETE_SECONDS: Final = 30.0
 Status = Literal["creating", "created", "running", "paused", "restarting", "stopped"]
 
@@ -284,8 +285,8 @@ class Life:
             (self._directory / HELD).touch()
         control = open_control(self._directory)
         if control is not None:
-            with control:
-                request_hold(control)
+            with control, contextlib.suppress(TimeoutError):  # a monitor that hangs
+                request_hold(control, _HOLD_SECONDS)
 
     def pause(self) -> None:
         """Stop all its processes until `unpause`; one that is paused stays so.

@@ -267,9 +267,18 @@ def request_resize(control: socket.socket, rows: int, columns: int) -> None:
     wire.send(control, "resize", rows, columns)
 
 
-def request_hold(control: socket.socket) -> None:
-    """Have the monitor not start the container again by its restart policy."""
+def request_hold(control: socket.socket, timeout: float) -> None:
+    """Have the monitor not start the container again by its restart policy.
+
+    A restart that it is about is done by then, so that it can be seen whether the container runs.
+
+    Raises:
+        TimeoutError: The monitor has not answered within that many seconds.
+    """
+    control.settimeout(timeout)
     wire.send(control, "hold")
+    while (packet := wire.receive(control)) is not None and packet[0] != "held":
+        pass
 
 
 def change_network(control: socket.socket, verb: str, *what: object, timeout: float = 30.0) -> None:

@@ -24,6 +24,7 @@ def obey(monitor: Monitor, fd: int, poll: select.poll) -> None:
         monitor.delete()
     elif packet[0] == "hold":
         monitor.hold()
+        wire.send(client, "held")
     elif packet[0] == "release":
         monitor.released = True
         monitor.hold()

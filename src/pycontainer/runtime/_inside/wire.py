@@ -46,8 +46,8 @@ def receive(channel: _socket.socket) -> Packet | None:
     """Receive one packet; None when the peer has closed."""
     try:
         data = channel.recv(MAX_PACKET)
-    except ConnectionResetError:
-        return None
+    except ConnectionResetError:  # it left something unread; what it sent comes after this word
+        data = channel.recv(MAX_PACKET)
     return parse(data) if data else None
 
 
