@@ -14,6 +14,7 @@ import pytest
 
 import pycontainer as pc
 from busybox import busybox_image
+from own_network import own_network
 from pycontainer import errors
 from pycontainer._linux import mount as linux_mount
 from pycontainer.containers import _ranges
@@ -384,7 +385,10 @@ def test_file_capabilities_of_the_image_work(image: Image, tmp_path: Path) -> No
 
 def test_networks_and_published_ports(image: Image) -> None:
     script = "echo hello > /index.html; exec httpd -f -p 80 -h /"
-    with started(image, script, ports=[80], ready=pc.ready.port(80), timeout=30) as container:
+    with (
+        own_network(),
+        started(image, script, ports=[80], ready=pc.ready.port(80), timeout=30) as container,
+    ):
         for connection in (
             socket.create_connection(container.address(80), 5),
             container.connect(80),
