@@ -104,6 +104,28 @@ class TestTls:
                 with Client(f"https://{front.host}", tls=tls) as client:
                     client.ping()
 
+    def test_a_registry_on_this_machine_that_certificates_are_configured_for_speaks_tls(
+        self, server: RegistryServer, made: tuple[Pair, Pair], environment: Path
+    ) -> None:
+        with Front(server.host, context=made[0].server) as front:
+            with Client(front.host, tls=Tls(authorities=(made[0].path,))) as client:
+                client.ping()
+            directory = environment / front.host
+            directory.mkdir(parents=True)
+            (directory / "ca.crt").write_bytes(made[0].path.read_bytes())
+            with Client(front.host) as client:
+                client.ping()
+        with Client(server.host) as client:
+            client.ping()
+
+    def test_plain_http_where_tls_is_spoken_says_what_to_do(self) -> None:
+        """Servers in Go answer so."""
+        refusal = Reply(400, body=b"Client sent an HTTP request to an HTTPS server.\n")
+        with Front(before=lambda _: refusal) as front, Client(front.host) as client:
+            with pytest.raises(RegistryError) as caught:
+                client.ping()
+            assert caught.value.remedy == f"if it speaks TLS, name it https://{front.host}"
+
     def test_a_certificate_is_shown_to_the_registry_alone(
         self, server: RegistryServer, made: tuple[Pair, Pair], environment: Path
     ) -> None:
@@ -255,9 +277,10 @@ def test_unix_socket(server: RegistryServer, tmp_path: Path) -> None:
     path.unlink()
     with (
         Client(f"unix://{path}") as client,
-        pytest.raises(RegistryUnavailable, match=r"registry\.sock"),
+        pytest.raises(RegistryUnavailable, match=r"registry\.sock") as caught,
     ):
         client.ping()
+    assert caught.value.remedy == f"check that a registry listens at unix://{path}"
 
 
 # --- mirrors ---------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from interop.peers import (
     skopeo,
 )
 from pycontainer.content import Store
-from pycontainer.errors import RegistryError, SpecError, Unauthorized
+from pycontainer.errors import ManifestNotFound, RegistryError, SpecError, Unauthorized
 from pycontainer.images import Image, ImageIndex, Registry, create, create_index
 from pycontainer.oci import (
     Compression,
@@ -93,6 +93,18 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry
     auth = {"htpasswd": {"realm": "test", "path": str(users)}}
     with serving_docker_registry(directory, auth=auth) as registry:
         yield registry
+
+
+def test_docker_registry_deletes_by_digest_alone(guarded: DockerRegistry, image: Image) -> None:
+    with Registry(guarded.host, credentials=ANN) as registry:
+        pushed = registry.push(image, "deleted/box:1")
+        with pytest.raises(RegistryError) as caught:
+            registry.delete("deleted/box:1")
+        assert caught.value.remedy is not None
+        assert "by digest alone" in str(caught.value)
+        registry.delete(f"deleted/box@{pushed.digest}")
+        with pytest.raises(ManifestNotFound):
+            registry.pull("deleted/box:1")
 
 
 @pytest.mark.interop("skopeo")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from attrs import evolve
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from pycontainer.registry import S3Bucket, ServerOptions
 
 __all__ = ["Registry"]
+
+_NOT_BY_TAG: Final = frozenset({400, 405})
+"""How registries answer that delete manifests by digest alone."""
 
 
 class Registry:
@@ -296,7 +299,12 @@ class Registry:
             RegistryError: The registry cannot be reached or does not allow it.
         """
         reference = self._reference(name)
-        self._client.delete_manifest(reference.repository, reference.target)
+        try:
+            self._client.delete_manifest(reference.repository, reference.target)
+        except RegistryError as error:
+            if reference.digest is None and error.status in _NOT_BY_TAG:
+                error.remedy = "it may delete by digest alone, an image with all its tags"
+            raise
 
     def referrers(self, name: str, *, artifact_type: str | None = None) -> list[Descriptor]:
         """What is about an image: signatures, lists of its parts and the like.

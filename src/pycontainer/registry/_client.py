@@ -69,8 +69,8 @@ class Client:
     Args:
         host: The registry as references name it: ``docker.io``, ``localhost:5000``. A scheme in
             front (``http://``, ``https://``) is taken as it is; ``unix:///path`` is a Unix socket.
-        insecure: Whether plain HTTP may be spoken. None: only to this machine. True: also to other
-            hosts. False: never.
+        insecure: Whether plain HTTP may be spoken. None: only to this machine, where neither `tls` nor
+            ``certs.d`` says how to speak TLS to it. True: also to other hosts. False: never.
         timeout: Seconds for a connection to come up, and for each wait for bytes.
         pool: How many idle connections are kept.
         credentials: Who asks; None for whom Docker's configuration names.
@@ -93,12 +93,17 @@ class Client:
         # urllib3 takes longer to import than all the rest: only who talks to registries waits.
         from pycontainer.registry._access import authorized_transport
         from pycontainer.registry._hosts import base_url
+        from pycontainer.registry._tls import is_configured
 
         path = host.removeprefix("unix://") if host.startswith("unix:///") else None
         self.host = host if path is None else "localhost"
+        name = self.host.rpartition("://")[2].rstrip("/")
+        plain = insecure if path is None else True
+        if plain is None and (tls is not None or is_configured(name)):
+            plain = False
         self._transport, self._authorizer = authorized_transport(
-            base_url(self.host, insecure=None if path else insecure),
-            host=self.host.rpartition("://")[2].rstrip("/"),
+            base_url(self.host, insecure=plain),
+            host=name,
             insecure=bool(insecure),
             timeout=timeout,
             connections=pool,
@@ -233,12 +238,8 @@ class Client:
             RegistryError: The registry cannot be reached or does not allow it.
         """
         subject = self._subject(repository, reference) if ":" in reference else None
-        self._delete(
-            _manifest_path(repository, reference),
-            f"delete manifest {self.host}/{repository} {reference}",
-            repository,
-            ManifestNotFound,
-        )
+        what = f"delete manifest {self.host}/{repository} {reference}"
+        self._delete(_manifest_path(repository, reference), what, repository, ManifestNotFound)
         if subject is not None:
             drop_referrer(self, repository, subject, Digest.parse(reference))
 

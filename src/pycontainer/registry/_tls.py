@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable
 
-__all__ = ["Tls", "configured_tls"]
+__all__ = ["Tls", "configured_tls", "is_configured"]
 
 
 @frozen
@@ -77,6 +78,11 @@ def configured_tls(host: str) -> Tls | None:
             raise RegistryError(f"cannot read {directory}: {error.strerror}") from error
         return _read(directory, names)
     return None
+
+
+def is_configured(host: str) -> bool:
+    """Whether this machine has a directory of certificates for a registry, read or not."""
+    return any(os.path.isdir(place / host) for place in places())
 
 
 def places() -> tuple[Path, ...]:

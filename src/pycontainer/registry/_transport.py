@@ -203,7 +203,7 @@ class Transport:
         except (HTTPError, OSError) as error:
             untouched = isinstance(error, ConnectTimeoutError)
             unavailable = RegistryUnavailable(
-                f"cannot {request.what}: {_reason(error)}", remedy=_remedy(error, self.base)
+                f"cannot {request.what}: {_reason(error)}", remedy=_remedy(error, self._place)
             )
             if isinstance(error, SSLError):
                 raise unavailable from error
@@ -283,6 +283,11 @@ class Transport:
             redirect=False,
         )
 
+    @property
+    def _place(self) -> str:
+        """Where the registry listens, as users name it."""
+        return self.base if self.path is None else f"unix://{self.path}"
+
     def _plain_allowed(self, host: str) -> bool:
         """Whether plain HTTP may go there: never from a registry with TLS, even to this machine."""
         return self.insecure or (self.base.startswith("http:") and is_loopback(host))
@@ -308,7 +313,9 @@ class Transport:
         if status == 404:
             raise request.missing(message, status=status, code=code)
         if status not in PASSING:
-            raise RegistryError(message, status=status, code=code)
+            # So Go's servers answer plain HTTP where they speak TLS.
+            remedy = _tls_remedy(self._place) if status == 400 and not reported else None
+            raise RegistryError(message, status=status, code=code, remedy=remedy)
         gone = status in {502, 503, 504}
         wait = retry_after(response.headers.get("Retry-After"))
         error = (RegistryUnavailable if gone else RegistryError)(
@@ -371,6 +378,12 @@ def _remedy(error: HTTPError | OSError, base: str) -> str | None:
     if isinstance(error, NewConnectionError):
         return f"check that a registry listens at {base}"
     return None
+
+
+def _tls_remedy(base: str) -> str | None:
+    """What to do if a server of TLS was spoken to in plain HTTP."""
+    scheme, _, host = base.partition("://")
+    return f"if it speaks TLS, name it https://{host}" if scheme == "http" else None
 
 
 def _authorized(headers: dict[str, str], authorization: str | None) -> dict[str, str]:
