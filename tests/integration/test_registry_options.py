@@ -20,6 +20,7 @@ from typing import Any
 
 import bcrypt
 import pytest
+from attrs import evolve
 
 from pycontainer.errors import RegistryError
 from pycontainer.oci import Descriptor, Digest, Manifest
@@ -124,6 +125,47 @@ def test_basic_challenge_and_catalog(place: Path) -> None:
         assert ask(server, "GET", "/v2/_catalog", **basic("bob", "bob's"))[0] == 200
         for header in ("Basic !!!", "Basic " + "A" * 2000, "Bearer x", "Basic", "Negotiate x"):
             assert ask(server, "GET", "/v2/", Authorization=header)[0] == 401
+
+
+def test_an_empty_name_and_password_are_nobodys(place: Path) -> None:
+    """Skopeo and podman answer a Basic challenge so where they know nobody."""
+    options = ServerOptions(users=USERS, authorize=authorize)
+    with serve(place, options=options) as server:
+        with Client(server.host, credentials=ANN) as ann:
+            push(ann, "open", "v1")
+            push(ann, "closed", "v1")
+        assert ask(server, "GET", "/v2/open/manifests/v1", **basic("", ""))[0] == 200
+        status, headers, _ = ask(server, "GET", "/v2/closed/manifests/v1", **basic("", ""))
+        assert (status, headers["WWW-Authenticate"]) == (401, 'Basic realm="pycontainer"')
+        assert ask(server, "GET", "/v2/", **basic("", ""))[0] == 401
+        assert ask(server, "GET", "/v2/open/manifests/v1", **basic("", "x"))[0] == 401
+
+
+def test_servers_that_share_a_key_take_each_others_tokens(place: Path) -> None:
+    key = os.urandom(32)
+    common = ServerOptions(users=USERS, tokens=True, token_key=key)
+    other = evolve(common, token_key=os.urandom(32))
+    assert key.hex() not in repr(common)
+    assert repr(key) not in repr(common)
+    path = "/token?scope=repository:a:pull"
+    with (
+        serve(place, options=common) as one,
+        serve(place, options=common) as two,
+        serve(place, options=other) as three,
+    ):
+        _, _, body = ask(one, "GET", path, **basic("ann", "ann's"))
+        bearer = {"Authorization": f"Bearer {json.loads(body)['token']}"}
+        found = [ask(each, "GET", "/v2/a/tags/list", **bearer)[0] for each in (one, two, three)]
+    assert found == [404, 404, 401]
+    with pytest.raises(RegistryError, match="16 bytes"):
+        ServerOptions(tokens=True, token_key=b"short")
+
+
+def test_who_stands_before_a_server_is_named_in_its_challenge(place: Path) -> None:
+    options = ServerOptions(users=USERS, tokens=True, public_url="https://registry.example/")
+    with serve(place, options=options) as server:
+        _, headers, _ = ask(server, "GET", "/v2/")
+    assert headers["WWW-Authenticate"].startswith('Bearer realm="https://registry.example/token",')
 
 
 def test_tokens_have_scopes_and_an_end(place: Path) -> None:
@@ -346,7 +388,13 @@ def test_command_line(place: Path, tmp_path: Path) -> None:
     (tmp_path / "users").write_text(f"ann:{USERS['ann']}\n")
     command = [sys.executable, "-m", "pycontainer", "registry", str(place)]
     more = ["--address", "127.0.0.1:0", "--users", str(tmp_path / "users"), "--public"]
-    with subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True) as process:
+    log = tmp_path / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*command, *more, "--access-log"], stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
         host = process.stdout.readline().rpartition("http://")[2].strip()
         with Client(host, credentials=ANN) as ann:
@@ -357,6 +405,7 @@ def test_command_line(place: Path, tmp_path: Path) -> None:
                 push(nobody, "a", "v2", b"other")
         process.terminate()
         assert process.wait(15) == 0
+    assert '127.0.0.1 - ann "PUT /v2/a/manifests/v1 HTTP/1.1" 201' in log.read_text()
     collected = subprocess.run([*command, "--collect"], capture_output=True, text=True, check=True)
     assert collected.stdout == "0 links and 0 blobs of 0 bytes are gone\n"
     refused = subprocess.run([*command, "--key", "x"], capture_output=True, text=True, check=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycontainer.content import Store
@@ -40,6 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--public", action="store_true", help="with --users: everybody may pull, users push"
     )
     parser.add_argument("--tokens", action="store_true", help="give Bearer tokens to users")
+    parser.add_argument(
+        "--token-key",
+        metavar="FILE",
+        help="random bytes that servers share which take each other's tokens",
+    )
+    parser.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="by what clients reach it, if something before it speaks TLS",
+    )
     parser.add_argument("--certificate", metavar="FILE", help="PEM chain, to speak TLS")
     parser.add_argument("--key", metavar="FILE", help="its key")
     parser.add_argument("--read-only", action="store_true")
@@ -59,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=60.0,
         metavar="SECONDS",
         help="for which a tag counts as known (60)",
+    )
+    parser.add_argument(
+        "--access-log", action="store_true", help="write each request to the standard error"
     )
     parser.add_argument("--metrics", action="store_true", help="show /metrics for Prometheus")
     parser.add_argument(
@@ -99,6 +114,8 @@ def _is_s3(path: str) -> bool:
 def _serve(place: Place, address: tuple[str, int], arguments: argparse.Namespace) -> int:
     if arguments.collect:
         return _collect(place)
+    if arguments.access_log:
+        _show_requests()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -108,6 +125,14 @@ def _serve(place: Place, address: tuple[str, int], arguments: argparse.Namespace
         ended.wait()
         server.close(grace=arguments.grace)
     return 0
+
+
+def _show_requests() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("pycontainer.registry.access")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def _collect(place: Place) -> int:
@@ -124,11 +149,20 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
         users=read_htpasswd(arguments.users) if arguments.users else {},
         authorize=_public if arguments.public and arguments.users else None,
         tokens=arguments.tokens,
+        token_key=_read_key(arguments.token_key) if arguments.token_key else None,
+        public_url=arguments.public_url,
         certificate=(arguments.certificate, arguments.key) if arguments.certificate else None,
         read_only=arguments.read_only,
         metrics=arguments.metrics,
         upstream=_upstream(arguments),
     )
+
+
+def _read_key(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RegistryError(f"cannot read the key {path}: {error.strerror}") from error
 
 
 def _upstream(arguments: argparse.Namespace) -> Upstream | None:

@@ -189,6 +189,8 @@ class Handler(RequestHandler):
         except ApiError as error:
             if error.code == "UNAUTHORIZED":
                 origin = f"{request.protocol}://{request.host}"
+                if self.service.options.public_url is not None:
+                    origin = self.service.options.public_url.rstrip("/")
                 error.headers["WWW-Authenticate"] = guard.challenge(origin, wanted)
             raise
 

@@ -275,7 +275,7 @@ class TokenHandler(Handler):
             raise ApiError("UNAUTHORIZED", "the name or the password is wrong")
         await self._give(name, form.get("scope", []))
 
-    async def _user(self, look: Callable[[str], str], basic: str) -> str:
+    async def _user(self, look: Callable[[str], str | None], basic: str) -> str | None:
         try:
             return await self.run(look, basic)
         except ApiError as error:

@@ -20,6 +20,12 @@ Action = Literal["pull", "push", "delete", "list"]
 """What is asked of a repository; ``list`` is for the names of all, with an empty repository."""
 
 _BCRYPT: Final = ("$2a$", "$2b$", "$2y$")
+_LEAST_KEY: Final = 16
+
+
+def _check_key(_options: object, _attribute: object, key: bytes | None) -> None:
+    if key is not None and len(key) < _LEAST_KEY:
+        raise RegistryError(f"a key for tokens needs {_LEAST_KEY} bytes, found {len(key)}")
 
 
 @frozen(kw_only=True)
@@ -35,6 +41,10 @@ class ServerOptions:
         tokens: Whether clients get Bearer tokens for name and password, with the scopes that
             `authorize` grants ("Token Authentication"), in place of sending these with each request.
         token_seconds: How long a token is good.
+        token_key: Random bytes, 16 at least, which servers that share a bucket or directory need to take
+            each other's tokens; None for a server's own, so that its tokens end with it.
+        public_url: By what clients reach the server (``https://registry.example``) where something that
+            speaks TLS for it stands in between; None for what they say themselves.
         certificate: Files of a certificate chain and its key, in PEM; the server then speaks TLS.
         read_only: Whether every change is refused.
         upstream: What is not held is fetched from there and kept, and changes are refused
@@ -49,6 +59,8 @@ class ServerOptions:
     authorize: Callable[[str | None, str, Action], bool] | None = None
     tokens: bool = False
     token_seconds: int = 300
+    token_key: bytes | None = field(default=None, repr=False, validator=_check_key)
+    public_url: str | None = None
     certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     read_only: bool = False
     upstream: Upstream | None = None
