@@ -132,6 +132,11 @@ RUN --mount=type=bind,from=busybox:test,target=/other test -x /other/bin/sh
     assert files == {"one": b"content", "two": b"content", "three": b"tool\n", "four": b"file\nx\n"}
 
 
+def test_a_stage_without_files_is_mounted_empty(bench: Bench) -> None:
+    run = "RUN --mount=from=nothing,target=/m ls -A /m > /seen\n"
+    assert bench.new(f"FROM scratch AS nothing\n{FROM}{run}") == {"seen": b""}
+
+
 def test_what_a_command_sees_bound_is_in_its_cache_key(bench: Bench) -> None:
     (bench.context / "a").write_text("1")
     text = FROM + "RUN --mount=source=a,target=/a cp /a /b\n"

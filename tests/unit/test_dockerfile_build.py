@@ -22,6 +22,7 @@ from archives import archive, file
 from built_images import contents_of, files_of
 from pycontainer.build import Builder
 from pycontainer.build._git import GitSource, parse_git
+from pycontainer.build._ignore import IgnorePatterns, read_patterns
 from pycontainer.build._work import Work
 from pycontainer.content import Store
 from pycontainer.errors import BuildError, DockerfileError
@@ -438,10 +439,69 @@ def test_an_ignore_file_of_the_dockerfile_goes_first(bench: Bench) -> None:
     assert bench.files("FROM scratch\nCOPY . /\n") == {"a": b"a"}
 
 
+@pytest.mark.parametrize(
+    ("patterns", "path", "ignored"),
+    [
+        ("**.pyc", "m.pyc", True),  # the end of any path, as **/*.pyc
+        ("**.pyc", "a/b/m.pyc", True),
+        ("**end", "a/b-end/file", True),
+        ("**end", "a/ending", False),
+        ("**/end", "a-end", False),
+        ("a**", "ab/c", True),
+        ("a/**", "a", False),
+        ("a/**/b", "a/b", True),
+        ("a/**/b", "a/x/y/b/c", True),
+        (" a ", "a", True),
+        (" #a", "#a", True),
+        ("#a", "#a", False),
+        ("a\r\nb\r\n", "b", True),
+        ("a\x0bb", "a\x0bb", True),  # lines end with line ends alone
+        ("./a/../b/", "b/c", True),
+        ("..", "a", False),
+        ("*\n! b\nb/c", "b/d", False),
+        ("*\n!b\nb/c", "b/c/d", True),
+        ("[^a]", "b", True),
+        ("[!a]", "b", False),
+        ("\\#a", "#a", True),
+        ("a\\*", "ab", False),
+    ],
+)
+def test_ignore_patterns_are_those_of_docker(patterns: str, path: str, ignored: bool) -> None:
+    assert IgnorePatterns(read_patterns(patterns)).ignores(path) is ignored
+
+
 def test_an_ignore_file_that_is_none(bench: Bench) -> None:
     bench.write({".dockerignore": "a\n[\n"})
     with pytest.raises(BuildError, match="line 2"):
         bench.build("FROM scratch\n")
+
+
+def test_a_stage_without_files_is_an_empty_directory(bench: Bench) -> None:
+    text = "FROM scratch AS nothing\nLABEL a=b\nFROM scratch\n"
+    assert bench.build(f"{text}COPY --from=nothing / /\n").layers == ()
+    files = files_of(bench.build(f"{text}COPY --from=nothing . /made/\n"))
+    assert {name: file.kind for name, file in files.items()} == {"made": Kind.DIRECTORY}
+    assert bench.build(f"{text}COPY --parents --from=nothing . /\n").layers == ()
+    assert bench.build(f"{text}COPY --from=nothing *.txt /\n").layers == ()
+    assert "no such file" in bench.error(f"{text}COPY --from=nothing /a /\n").message
+
+
+@pytest.mark.parametrize(
+    ("source", "copied"),
+    [
+        ("**/a.txt", {"d/a.txt"}),  # one level, as */a.txt
+        ("**", {"d/top.txt", "d/a.txt", "d/y/a.txt"}),  # what is in the directories
+        ("--parents **/a.txt", {"d/x/a.txt", "d/x/y/a.txt"}),
+        ("--parents x/./**/a.txt", {"d/a.txt", "d/y/a.txt"}),
+        ("--parents .", {"d/top.txt", "d/x/a.txt", "d/x/y/a.txt"}),
+        ("x/[!a-z]/a.txt x/[^y]/a.txt x/?/a.txt", {"d/a.txt"}),  # ! is no negation
+    ],
+)
+def test_patterns_are_those_of_docker(bench: Bench, source: str, copied: set[str]) -> None:
+    bench.write({"top.txt": "t", "x/a.txt": "x", "x/y/a.txt": "y"})
+    (bench.context / ".dockerignore").write_text(".dockerignore\nDockerfile\n")
+    files = bench.files(f"FROM scratch\nCOPY {source} /d/\n")
+    assert set(files) == copied
 
 
 # --- ADD -----------------------------------------------------------------------------------------

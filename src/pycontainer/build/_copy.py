@@ -214,7 +214,7 @@ class _CopyTask(Task):
         self._chosen = [
             _Chosen(found, self._place_of(source, found))
             for source in step.sources
-            for found in files.select(source, lenient=step.lenient)
+            for found in files.select(source, lenient=step.lenient, deep=step.parents)
         ]
         if step.unpack:
             self._chosen = [_as_archive(chosen) for chosen in self._chosen]
@@ -239,7 +239,7 @@ class _CopyTask(Task):
         seen: set[str] = set()
         for chosen in self._chosen:
             found = files.entries(chosen.selected, exclude)
-            if self._step.parents:
+            if self._step.parents and chosen.place:
                 above = self._above(files, chosen, seen)
                 found = chain(above, relocated(found, os.fsencode(chosen.place)))
             elif chosen.selected.node.is_dir:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -21,7 +23,6 @@ from pycontainer.snapshots import TreeView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pycontainer.build._graph import Result
     from pycontainer.build._work import Work
@@ -69,7 +70,9 @@ class FileSource(ABC):
         """An entry without what is this machine's affair."""
         return entry
 
-    def select(self, pattern: str, *, lenient: bool = False) -> list[Selected]:
+    def select(
+        self, pattern: str, *, lenient: bool = False, deep: bool = False
+    ) -> list[Selected]:
         """What a path names, seen from the root; parts of it may be patterns.
 
         Symlinks are followed, the last one too.
@@ -77,6 +80,7 @@ class FileSource(ABC):
         Args:
             pattern: The path.
             lenient: Whether a pattern may match nothing.
+            deep: Whether ``**`` stands for any number of directories, rather than for one name as ``*`` does.
 
         Raises:
             BuildError: It names nothing, leads out of the tree, or is no sound pattern.
@@ -84,7 +88,11 @@ class FileSource(ABC):
         paths = [""]
         for part in self._parts(pattern):
             try:
-                paths = [found for path in paths for found in self._match(path, part)]
+                paths = [
+                    found
+                    for path in paths
+                    for found in self._match(path, part, deep=deep)
+                ]
             except PatternError as error:
                 raise BuildError(f"copy {pattern!r}: not a pattern: {error}") from error
         selected = []
@@ -150,7 +158,7 @@ class FileSource(ABC):
             )
         return parts
 
-    def _match(self, path: str, part: str) -> Iterator[str]:
+    def _match(self, path: str, part: str, *, deep: bool) -> Iterator[str]:
         name = literal(part)
         if name is not None:
             yield f"{path}/{name}"
@@ -158,7 +166,7 @@ class FileSource(ABC):
         node = self._tree.lookup(path)
         if node is None or not node.is_dir:
             return
-        if part == "**":
+        if deep and part == "**":
             yield from self._all_below(path, node)
             return
         names = compile_name(part)
@@ -267,4 +275,12 @@ def open_source(result: Result, work: Work, origin: str) -> FileSource:
     """
     if isinstance(result, Directory):
         return _Context(result.path, result.ignore)
-    return _Stage(tree_of(result, work), f"--from={origin}")
+    tree = tree_of(result, work) if result.layers else _nothing(work)
+    return _Stage(tree, f"--from={origin}")
+
+
+def _nothing(work: Work) -> TreeView:
+    """The tree of no layers: still a directory, which can be copied and has nothing in it."""
+    directory = Path(tempfile.mkdtemp(prefix="empty-", dir=work.scratch))
+    directory.chmod(0o755)
+    return TreeView([directory])

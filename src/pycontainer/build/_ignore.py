@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["IgnorePatterns", "read_patterns"]
 
+_WILD: Final = re.compile(r"[]*?[\\]")
+
 _BELOW: Final = r"(?:/.*)?"
 """What is in a directory shares its lot."""
 
@@ -32,7 +34,7 @@ def read_patterns(text: str) -> tuple[str, ...]:
         PatternError: A line is no pattern; the error names its number.
     """
     patterns = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         pattern = "" if line.startswith("#") else line.strip()
         if not pattern:
             continue
@@ -120,6 +122,8 @@ def _joined(expressions: Iterable[str]) -> re.Pattern[str]:
 
 
 def _expression(pattern: str) -> str:
+    if pattern.startswith("**") and not _WILD.search(pattern, 2) and pattern[2:3] != "/":
+        return ".*" + re.escape(pattern[2:])  # the end of any path: **.pyc is **/*.pyc
     scanner = Scanner(pattern)
     parts: list[str] = []
     while scanner.more:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -10,15 +11,20 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 import urllib3
-from attrs import frozen
+from attrs import evolve, frozen
 
-from pycontainer.build._graph import Directory, Source
+from pycontainer.build._entries import store_layer
+from pycontainer.build._graph import Source, State
+from pycontainer.build._url_cache import UrlCache, Validators
+from pycontainer.content import exclusive
 from pycontainer.errors import BuildError, SpecError
-from pycontainer.oci import Digest
+from pycontainer.layers import read_entry
+from pycontainer.oci import Compression, Digest
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from pycontainer.build._graph import Layer
     from pycontainer.build._work import Work
 
 __all__ = ["UrlSource", "url_source"]
@@ -27,6 +33,8 @@ _NAMELESS: Final = "download"
 _URL: Final = re.compile("https?://", re.IGNORECASE)
 _TIMEOUT: Final = urllib3.Timeout(connect=30.0, read=60.0)
 _CHUNK: Final = 1 << 18
+_MODE: Final = 0o600
+_NOT_MODIFIED: Final = 304
 
 
 def url_source(text: str, checksum: str) -> UrlSource | None:
@@ -38,12 +46,17 @@ def url_source(text: str, checksum: str) -> UrlSource | None:
     if not _URL.match(text):
         return None
     name = unquote(urlsplit(text).path).rpartition("/")[2]
-    return UrlSource(text, name if name not in ("", ".", "..") else _NAMELESS, checksum)
+    if name in ("", ".", "..") or "\0" in name:
+        name = _NAMELESS
+    return UrlSource(text, name, checksum)
 
 
 @frozen
 class UrlSource(Source):
-    """A directory with the one file that a URL gives.
+    """The one file that a URL gives, as a layer of its own.
+
+    What was fetched stays in the build cache. It is fetched again only if the server does not confirm that it
+    is what is there still (RFC 9110, section 13), and never if a checksum says what it has to be.
 
     Attributes:
         url: The URL.
@@ -67,43 +80,73 @@ class UrlSource(Source):
         """The URL."""
         return self.url
 
-    def load(self, work: Work) -> Directory:
-        """The directory, which the build's end removes.
+    def load(self, work: Work) -> State:
+        """The file.
 
         Raises:
-            BuildError: The file cannot be had, or is another one.
+            BuildError: It cannot be had, or is another one.
         """
-        directory = Path(tempfile.mkdtemp(prefix="url-", dir=work.scratch))
-        wanted = Digest.parse(self.checksum) if self.checksum else None
-        hashed = hashlib.new(wanted.algorithm if wanted else "sha256")
+        cache = UrlCache(work.store, self.url, self.name, self.checksum)
+        # Whoever wants the same at the same time waits, and then only has to ask.
+        with exclusive(cache.lock, waiting=work.cancellation.check):
+            known = cache.layer
+            if known is None or not self.checksum:
+                known = self._layer(cache, known, work)
+        return State().after(work.history(self.title), layer=known)
+
+    def _layer(self, cache: UrlCache, known: Layer | None, work: Work) -> Layer:
+        """What the server has: what is known if that is still it, or else what it sends."""
+        validators = Validators() if known is None else cache.validators
         try:
             with (
                 urllib3.PoolManager() as pool,
-                pool.request("GET", self.url, preload_content=False, timeout=_TIMEOUT) as answer,
-                open(directory / self.name, "wb") as file,
+                pool.request(
+                    "GET",
+                    self.url,
+                    headers=validators.headers(),
+                    preload_content=False,
+                    timeout=_TIMEOUT,
+                ) as answer,
             ):
-                self._receive(answer, file, hashed, work)
+                now = Validators.of(answer.headers)
+                # Some servers do not obey conditions, and yet name what they send.
+                if known and (answer.status == _NOT_MODIFIED or validators.confirmed_by(now)):
+                    return known
+                if answer.status != 200:
+                    raise BuildError(
+                        f"{self.url} cannot be fetched: the server answers {answer.status}"
+                    )
+                layer = self._fetched(answer, work)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise BuildError(f"{self.url} cannot be fetched: {error}") from error
-        (directory / self.name).chmod(0o600)
+        cache.record(layer, now)
+        return layer
+
+    def _fetched(self, answer: urllib3.BaseHTTPResponse, work: Work) -> Layer:
+        wanted = Digest.parse(self.checksum) if self.checksum else None
+        hashed = hashlib.new(wanted.algorithm if wanted else "sha256")
+        path = Path(tempfile.mkdtemp(prefix="url-", dir=work.scratch)) / "file"
+        with open(path, "wb") as file:
+            _receive(answer, file, hashed, work)
         if wanted is not None and hashed.hexdigest() != wanted.hex:
             raise BuildError(
                 f"{self.url} has the digest {wanted.algorithm}:{hashed.hexdigest()}, "
                 f"not {self.checksum}",
                 remedy="write the new one, if the file may have changed",
             )
-        return Directory(directory)
+        entry = read_entry(path, os.fsencode(self.name))
+        entry.uid = entry.gid = 0
+        entry.mode, entry.mtime_ns, entry.xattrs = _MODE, 0, {}
+        layer = store_layer([entry], evolve(work, compression=Compression.NONE, level=None))
+        assert layer is not None, "there is an entry"
+        path.unlink()
+        return layer
 
-    def _receive(
-        self,
-        answer: urllib3.BaseHTTPResponse,
-        file: BinaryIO,
-        hashed: hashlib._Hash,
-        work: Work,
-    ) -> None:
-        if answer.status != 200:
-            raise BuildError(f"{self.url} cannot be fetched: the server answers {answer.status}")
-        for chunk in answer.stream(_CHUNK, decode_content=False):
-            work.cancellation.check()
-            hashed.update(chunk)
-            file.write(chunk)
+
+def _receive(
+    answer: urllib3.BaseHTTPResponse, file: BinaryIO, hashed: hashlib._Hash, work: Work
+) -> None:
+    for chunk in answer.stream(_CHUNK, decode_content=False):
+        work.cancellation.check()
+        hashed.update(chunk)
+        file.write(chunk)
