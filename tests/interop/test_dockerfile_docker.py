@@ -147,6 +147,8 @@ COPY ./dir/../b.txt /dotted
 COPY link /link
 COPY dir/sub/*/four /deep/
 COPY nothing* a.txt /lenient/
+COPY d**/on? **/four **/five /starred/
+COPY ** /all-starred/
 """,
         _tree,
     ),
@@ -378,6 +380,16 @@ COPY --from=busybox:parity /etc/passwd /image/
 }
 
 _BUILDKIT = {
+    "stages without files": Case(
+        """\
+FROM scratch AS nothing
+LABEL a=b
+FROM busybox:parity
+COPY --from=nothing / /
+COPY --from=nothing / /made/
+COPY --from=nothing . /tmp
+"""
+    ),
     "ignored by everything": Case(
         "FROM busybox:parity\nCOPY . /all\n",
         _all_ignored,

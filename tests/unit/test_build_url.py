@@ -102,9 +102,7 @@ def bench(store: Store, website: Website) -> Bench:
     return Bench(store, website.url)
 
 
-@pytest.mark.parametrize(
-    ("etag", "modified"), [('"v1"', ""), ('W/"v1"', LONG_AGO), ("", LONG_AGO)]
-)
+@pytest.mark.parametrize(("etag", "modified"), [('"v1"', ""), ('W/"v1"', LONG_AGO), ("", LONG_AGO)])
 def test_an_unchanged_file_is_not_fetched_again(
     bench: Bench, website: Website, etag: str, modified: str
 ) -> None:

@@ -70,9 +70,7 @@ class FileSource(ABC):
         """An entry without what is this machine's affair."""
         return entry
 
-    def select(
-        self, pattern: str, *, lenient: bool = False, deep: bool = False
-    ) -> list[Selected]:
+    def select(self, pattern: str, *, lenient: bool = False, deep: bool = False) -> list[Selected]:
         """What a path names, seen from the root; parts of it may be patterns.
 
         Symlinks are followed, the last one too.
@@ -88,11 +86,7 @@ class FileSource(ABC):
         paths = [""]
         for part in self._parts(pattern):
             try:
-                paths = [
-                    found
-                    for path in paths
-                    for found in self._match(path, part, deep=deep)
-                ]
+                paths = [found for path in paths for found in self._match(path, part, deep=deep)]
             except PatternError as error:
                 raise BuildError(f"copy {pattern!r}: not a pattern: {error}") from error
         selected = []
