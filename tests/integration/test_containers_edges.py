@@ -21,10 +21,13 @@ import pycontainer as pc
 from busybox import busybox_image, busybox_tree
 from pycontainer import errors
 from pycontainer.content import Store
-from pycontainer.images import Image
+from pycontainer.images import Image, create_index
+from pycontainer.oci import Platform
 from pycontainer.runtime import cgroups
 
 pytestmark = [pytest.mark.root, pytest.mark.runtimes]
+
+FAR = "linux/arm64" if Platform.current().architecture != "arm64" else "linux/amd64"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,49 @@ def image(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> Image:
     return busybox_image(shared, tmp_path_factory.mktemp("busybox"))
 
 
-def sh(image: Image, script: str, **options: object) -> pc.Completed:
-    return pc.run(image, ["sh", "-c", script], store=image.store, timeout=30, **options)  # type: ignore[arg-type]
+def sh(image: Image | str, script: str, **options: object) -> pc.Completed:
+    if isinstance(image, Image):
+        options.setdefault("store", image.store)
+    return pc.run(image, ["sh", "-c", script], timeout=30, **options)  # type: ignore[arg-type]
+
+
+def test_the_image_for_a_platform_is_taken(shared: Store, tmp_path: Path) -> None:
+    entries = []
+    for platform in (str(Platform.current()), FAR):
+        root = busybox_tree(tmp_path / platform.replace("/", "-"))
+        (root / "platform").write_text(platform)
+        tag = None if platform == FAR else "several:1"
+        image = Image.import_rootfs(root, tag=tag, platform=platform, store=shared)
+        entries.append(evolve(image.descriptor, platform=image.platform))
+    index = create_index(shared, entries, tag="several:1")
+    assert sh("several:1", "cat /platform", store=shared).text == str(Platform.current())
+    assert sh("several:1", "cat /platform", platform=FAR, store=shared).text == FAR
+    with pc.Container.create("several:1", ["true"], platform=FAR, store=shared) as made:
+        assert made.inspect().image_digest == index.image(FAR).digest
+    workers = pc.Container.scale(
+        "several:1", 2, ["cat", "/platform"], platform=Platform.parse(FAR), store=shared
+    )
+    for worker in workers:
+        worker.wait(10)
+        assert [str(line) for line in worker.logs()] == [FAR]
+        worker.close()
+    # The name goes on standing for this machine's.
+    assert sh("several:1", "cat /platform", store=shared).text == str(Platform.current())
+    with pytest.raises(errors.PlatformNotFound, match=FAR):
+        sh(Image.get("several:1", store=shared), "true", platform=FAR, store=shared)
+
+
+def test_a_program_for_another_processor_is_told_from_a_broken_one(
+    shared: Store, tmp_path: Path
+) -> None:
+    root = busybox_tree(tmp_path / "root")
+    program = bytearray((root / "bin/busybox").read_bytes())
+    program[18:20] = (0xF3).to_bytes(2, "little")  # e_machine: RISC-V, elf(5)
+    (root / "bin/busybox").write_bytes(program)
+    image = Image.import_rootfs(root, platform="linux/riscv64", store=shared)
+    with pytest.raises(errors.CommandNotExecutable, match="Exec format error") as raised:
+        pc.run(image, ["/bin/busybox", "true"], platform="linux/riscv64", store=shared)
+    assert "binfmt_misc" in str(raised.value.remedy)
 
 
 def in_program(image: Image, body: str, *, preamble: str = "") -> subprocess.CompletedProcess[str]:

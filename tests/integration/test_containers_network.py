@@ -314,6 +314,50 @@ def test_a_port_is_had_once(image: Image) -> None:
         serve(image, ports=["8081:80"])
 
 
+def test_all_ports_that_are_exposed_are_published(image: Image) -> None:
+    asks = pc.Builder(image).expose("81-82", "53/udp").build(store=image.store)
+    with serve(asks, ports=["8080:80"], expose=["80", 90], publish_all=True) as server:
+        assert {(p.container_port, p.protocol) for p in server.ports} == {
+            (80, "tcp"),
+            (81, "tcp"),
+            (82, "tcp"),
+            (90, "tcp"),
+            (53, "udp"),
+        }
+        assert server.address(80) == ("127.0.0.1", 8080)  # as it was asked for
+        assert said("127.0.0.1", 8080) == server.id[:12]
+        assert len({p.host_port for p in server.ports if p.protocol == "tcp"}) == 4
+        exposed = server.inspect().config.exposed_ports
+        assert exposed == ("53/udp", "80/tcp", "81/tcp", "82/tcp", "90/tcp")
+        assert server.commit().config.config.exposed_ports == exposed
+    with serve(image, publish_all=True, expose=[80]) as server:
+        assert said(*server.address(80)) == server.id[:12]
+    alike = pc.Container.scale(
+        image,
+        2,
+        ["sh", "-c", SERVER],
+        expose=[80],
+        publish_all=True,
+        ready=pc.ready.port(80),
+        store=image.store,
+    )
+    for each in alike:
+        assert said(*each.address(80)) == each.id[:12]
+        each.close()
+
+
+def test_what_is_exposed_is_not_open_by_that_alone(image: Image) -> None:
+    with serve(image, expose=["80/tcp"]) as server:
+        assert server.ports == ()
+        assert server.endpoints == ()
+        assert server.inspect().config.exposed_ports == ("80/tcp",)
+    with serve(image, publish_all=True) as nothing:  # the image names no port
+        assert nothing.ports == ()
+        assert [each.network for each in nothing.endpoints] == ["bridge"]
+    with pytest.raises(errors.NetworkError, match="no ports"):
+        sh(image, "true", network="host", publish_all=True)
+
+
 def test_ports_stay_through_a_restart(image: Image) -> None:
     with serve(image, ports=[80]) as server:
         before = server.address(80)
@@ -559,6 +603,12 @@ with Store.open(sys.argv[1]) as store:
 """
 
 
+def _await_end(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("victims", ["host", "monitor", "both"])
 def test_nothing_is_left_after_sudden_ends(image: Image, shared: Store, victims: str) -> None:
     host = subprocess.Popen(
@@ -583,6 +633,7 @@ def test_nothing_is_left_after_sudden_ends(image: Image, shared: Store, victims:
         while home.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
     if victims == "both":
+        _await_end(state.monitor)  # its lock goes with it
         os.utime(home, (0, 0))  # as if it were old: young ones may be in the making
     with Store.open(shared.path) as again:
         assert pc.Container.list(all=True, store=again) == ()
@@ -601,9 +652,7 @@ def test_a_detached_container_keeps_its_network_though_its_monitor_is_killed(
     monitor = container._state().monitor
     os.kill(monitor, signal.SIGKILL)
     container.close()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{monitor}").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    _await_end(monitor)
     with Store.open(image.store.path) as again:
         found = pc.Container.get(container.id, store=again)
         assert found._state().monitor != monitor

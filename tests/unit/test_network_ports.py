@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from pycontainer import errors
-from pycontainer.network import PortRequest, parse_ports
+from pycontainer.network import PortRequest, parse_exposed, parse_ports
 
 Short = tuple[int, str, str | None, list[int]]
 
@@ -38,6 +38,25 @@ def test_texts_of_docker(text: str, expected: list[Short]) -> None:
     assert parse_ports(text) == parse_ports([text])
     again = parse_ports([request.to_text() for request in parse_ports([text])])
     assert again == parse_ports([text])
+
+
+def test_ports_that_are_exposed() -> None:
+    given: list[int | str] = [80, "53/udp", "8000-8002", "132/sctp", "80/tcp"]
+    assert parse_exposed(given) == (
+        "80/tcp",
+        "53/udp",
+        "8000/tcp",
+        "8001/tcp",
+        "8002/tcp",
+        "132/sctp",
+    )
+    assert parse_exposed("80/tcp") == ("80/tcp",)
+
+
+@pytest.mark.parametrize("text", ["8080:80", "http", "0-5", "70000", "80/quic", "9-8", ""])
+def test_other_texts_expose_nothing(text: str) -> None:
+    with pytest.raises(errors.NetworkError, match="port"):
+        parse_exposed([text])
 
 
 def test_numbers_are_the_containers() -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 from typing_extensions import override
 
 from pycontainer.build._graph import Directory, Layer, Source, State
-from pycontainer.errors import BuildError, ImageNotFound, PlatformNotFound
-from pycontainer.images import Image, ImageIndex
-from pycontainer.oci import ImageConfig, Index, Platform, Reference, media_types, parse_manifest
-from pycontainer.registry import Client
+from pycontainer.errors import BuildError
+from pycontainer.images import Image, find_image
+from pycontainer.oci import ImageConfig, Platform, Reference, media_types
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pycontainer.build._work import Work
-    from pycontainer.content import Store
     from pycontainer.oci import ContainerConfig, Descriptor
 
 __all__ = [
@@ -26,7 +23,6 @@ __all__ = [
     "LocalSource",
     "ScratchSource",
     "StoredImageSource",
-    "find_image",
     "inherited",
 ]
 
@@ -141,32 +137,6 @@ class StoredImageSource(Source):
                 remedy="begin with a name, which may lead to images for several platforms",
             )
         return state_of(self.image, work)
-
-
-def find_image(reference: Reference, platform: Platform | None, store: Store) -> Image:
-    """An image of the store or else a registry.
-
-    For other platforms than this machine's it is pulled by its digest, so that the name goes on
-    leading to this machine's.
-
-    Raises:
-        PlatformNotFound: There is none for that platform.
-        RegistryError: The registry cannot be reached or refuses.
-    """
-    if platform is None or platform == Platform.current():
-        return Image.pull(reference, platform=platform, policy="missing", store=store)
-    with contextlib.suppress(ImageNotFound):
-        image = Image.get(reference, store=store)
-        if image.platform.matches(platform):
-            return image
-    with contextlib.suppress(ImageNotFound, PlatformNotFound):
-        return ImageIndex.get(reference, store=store).image(platform)
-    with Client(reference.registry) as client:
-        fetched = client.get_manifest(reference.repository, reference.target)
-    found = parse_manifest(fetched.data, fetched.media_type or None)
-    digest = found.select(platform).digest if isinstance(found, Index) else found.digest
-    exact = reference.with_digest(digest)
-    return Image.pull(exact, platform=platform, policy="missing", store=store)
 
 
 def state_of(image: Image, work: Work) -> State:

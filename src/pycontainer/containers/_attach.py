@@ -7,7 +7,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from pycontainer.containers._logs import LogReader, Watch
+from pycontainer.containers._output import Live, Logged, Output
 from pycontainer.errors import ContainerStateError, TimeoutExpired
 from pycontainer.runtime import (
     is_watched,
@@ -34,7 +34,9 @@ class Attachment:
     Made by `Container.attach`. As a context manager it lets go of both; the container goes on.
     """
 
-    def __init__(self, name: str, home: Path, *, tty: bool, stdin: bool, logs: bool) -> None:
+    def __init__(
+        self, name: str, home: Path, *, tty: bool, stdin: bool, logs: bool, live: bool
+    ) -> None:
         self._name = name
         self._home = home
         self._tty = tty
@@ -43,10 +45,7 @@ class Attachment:
         self._control: socket.socket | None = None
         ended = last_exit(home)
         self._before = 0 if ended is None else ended.run
-        self._reader = LogReader(home / "log")
-        if not logs:
-            for _ in self._reader.chunks():
-                pass
+        self._output: Output = Live(name, home) if live else Logged(home, from_the_beginning=logs)
 
     def stream(
         self, timeout: float | None = None
@@ -59,17 +58,16 @@ class Attachment:
             TimeoutExpired: The run has not ended after that many seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with Watch() as watch:
-            while True:
-                over = self._has_ended()  # asked before reading: what came until then is read
-                watch.look_at(self._reader.path)
-                yield from self._reader.chunks()
-                if over:
-                    return
-                if deadline is not None and time.monotonic() > deadline:
-                    raise TimeoutExpired(f"container {self._name} runs after {timeout} seconds")
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                watch.wait(self._reader.path, left)
+        while True:
+            over = self._has_ended()  # asked before reading: what came until then is read
+            self._output.look()
+            yield from self._output.chunks()
+            if over:
+                return
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutExpired(f"container {self._name} runs after {timeout} seconds")
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._output.wait(left)
 
     def _has_ended(self) -> bool:
         ended, state = last_exit(self._home), read_state(self._home)
@@ -143,7 +141,7 @@ class Attachment:
     def close(self) -> None:
         """Let go of all of it."""
         self.close_stdin()
-        self._reader.close()
+        self._output.close()
         if self._control is not None:
             self._control.close()
             self._control = None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Literal
 
 from pycontainer.containers import _home
-from pycontainer.containers._ending import LIVE, Ending
+from pycontainer.containers._finding import Finding
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
 from pycontainer.containers._namespaces import Namespaces
-from pycontainer.containers._networking import Networking
+from pycontainer.containers._networking import Networking, exposed
 from pycontainer.containers._options import Options
 from pycontainer.containers._scale import start_all
 from pycontainer.containers._security import Security
@@ -20,25 +19,24 @@ from pycontainer.containers._system import as_system
 from pycontainer.containers._upkeep import GRACE_SECONDS, Upkeep
 from pycontainer.containers.ready import Ready, wait_until_ready
 from pycontainer.content import Store
-from pycontainer.errors import ContainerStateError
-from pycontainer.images import Image
 from pycontainer.runtime import write_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pycontainer.containers._health import HealthCheck
-    from pycontainer.containers._life import Status
     from pycontainer.containers._logs import LogOptions
     from pycontainer.containers._mount import Mount
     from pycontainer.containers._networking import NetworkChoice
     from pycontainer.containers._runtime import Runtime
+    from pycontainer.images import Image
     from pycontainer.network import Ports
+    from pycontainer.oci import Platform
 
 __all__ = ["Container"]
 
 
-class Container(Ending):
+class Container(Finding):
     """A container of a store, running or stopped.
 
     Started by `Container.start`; found again, from any process, by `Container.get` and
@@ -71,6 +69,8 @@ class Container(Ending):
         mounts: Sequence[Mount] = (),
         network: NetworkChoice = None,
         ports: Ports = (),
+        expose: Sequence[int | str] = (),
+        publish_all: bool = False,
         memory: int | None = None,
         cpus: float | None = None,
         pids: int | None = None,
@@ -93,6 +93,7 @@ class Container(Ending):
         healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
         log: LogOptions | Literal["none"] | None = None,
         runtime: Runtime | None = None,
+        platform: str | Platform | None = None,
         ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
@@ -121,6 +122,9 @@ class Container(Ending):
                 ``8080:80``, ``127.0.0.1:53:53/udp`` or ``8000-8009:80``; or a mapping from the
                 container's port to the host's. Ports of the host that are left open are chosen; see
                 `address`.
+            expose: Ports on which it listens, beside those that the image names: 80, ``53/udp`` or
+                ``8000-8009``. That alone opens nothing; it is for `publish_all`, and for who reads it.
+            publish_all: Whether the host publishes each port that is exposed, at one that is free.
             memory: Limit in bytes.
             cpus: Limit in processors, such as 1.5.
             pids: Limit of processes and threads.
@@ -149,9 +153,12 @@ class Container(Ending):
             healthcheck: How it is asked for its health: as the image says (``image``), as a `HealthCheck`
                 says, or not at all (``none`` or None).
             log: Whether its log is limited, see `LogOptions`; ``none``: there is none, and what it writes
-                is thrown away.
+                goes only to who is attached.
             runtime: What starts its first process: this library (``embedded``), or ``runc`` or ``crun``
                 where that is installed; None for what PYCONTAINER_RUNTIME says, else ``embedded``.
+            platform: Which of several images of that name, such as ``linux/arm64``; None for this
+                machine's. Programs of other processors need an emulator that the host's kernel knows
+                (binfmt_misc).
             ready: What to wait for, such as ``pycontainer.ready.port(80)``, or a function that takes the
                 container and tells whether it is ready.
             store: Where it lives; None for the default store.
@@ -177,7 +184,8 @@ class Container(Ending):
             hostname=hostname,
             labels=labels or {},
             mounts=mounts,
-            networking=Networking.of(network, ports),
+            networking=Networking.of(network, ports, publish_all=publish_all),
+            expose=exposed(expose),
             memory=memory,
             cpus=cpus,
             pids=pids,
@@ -198,6 +206,7 @@ class Container(Ending):
                 log=log,
             ),
             runtime=runtime,
+            platform=platform,
         )
         if system:
             options = as_system(options, args)
@@ -236,6 +245,8 @@ class Container(Ending):
         mounts: Sequence[Mount] = (),
         network: NetworkChoice = None,
         ports: Ports = (),
+        expose: Sequence[int | str] = (),
+        publish_all: bool = False,
         memory: int | None = None,
         cpus: float | None = None,
         pids: int | None = None,
@@ -258,6 +269,7 @@ class Container(Ending):
         healthcheck: HealthCheck | Literal["image", "none"] | None = "image",
         log: LogOptions | Literal["none"] | None = None,
         runtime: Runtime | None = None,
+        platform: str | Platform | None = None,
         store: Store | None = None,
     ) -> Container:
         """Make a container to be started later, by its `start`.
@@ -278,7 +290,8 @@ class Container(Ending):
             hostname=hostname,
             labels=labels or {},
             mounts=mounts,
-            networking=Networking.of(network, ports),
+            networking=Networking.of(network, ports, publish_all=publish_all),
+            expose=exposed(expose),
             memory=memory,
             cpus=cpus,
             pids=pids,
@@ -299,6 +312,7 @@ class Container(Ending):
                 log=log,
             ),
             runtime=runtime,
+            platform=platform,
         )
         if system:
             options = as_system(options, args)
@@ -329,6 +343,10 @@ class Container(Ending):
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         mounts: Sequence[Mount] = (),
+        network: NetworkChoice = None,
+        ports: Ports = (),
+        expose: Sequence[int | str] = (),
+        publish_all: bool = False,
         memory: int | None = None,
         cpus: float | None = None,
         pids: int | None = None,
@@ -336,6 +354,7 @@ class Container(Ending):
         limits: Limits | None = None,
         detach: bool = False,
         runtime: Runtime | None = None,
+        platform: str | Platform | None = None,
         ready: Ready | None = None,
         store: Store | None = None,
         timeout: float | None = 30.0,
@@ -352,6 +371,10 @@ class Container(Ending):
             env: Environment beside the image's.
             labels: To find them by.
             mounts: What each gets mounted; volumes with names are shared.
+            network: What each is connected to; all of them have its aliases.
+            ports: What the host publishes of each: ports that are left open, or ranges of them.
+            expose: Ports each listens on beside the image's.
+            publish_all: Whether the host publishes all of these.
             memory: Limit in bytes, of each.
             cpus: Limit in processors, of each.
             pids: Limit of processes and threads, of each.
@@ -359,6 +382,7 @@ class Container(Ending):
             limits: Further limits.
             detach: Whether they outlive this program.
             runtime: What starts their first processes.
+            platform: Which of several images of that name.
             ready: What to wait for, of each.
             store: Where they live.
             timeout: Seconds for the start of each.
@@ -367,8 +391,7 @@ class Container(Ending):
             Error: What the first that failed raised, as for `start`.
         """
         store = store or Store.default()
-        if isinstance(image, str):
-            image = Image.pull(image, policy="missing", store=store)
+        image = _home.find_image(image, store, platform)
 
         def start(number: int) -> Container:
             return cls.start(
@@ -378,6 +401,10 @@ class Container(Ending):
                 env=env,
                 labels=labels,
                 mounts=mounts,
+                network=network,
+                ports=ports,
+                expose=expose,
+                publish_all=publish_all,
                 memory=memory,
                 cpus=cpus,
                 pids=pids,
@@ -399,96 +426,6 @@ class Container(Ending):
         except BaseException:
             self.delete(force=True)
             raise
-
-    @classmethod
-    def get(cls, name_or_id: str, *, store: Store | None = None) -> Container:
-        """Find a container by its name, its id, or an unambiguous beginning of that.
-
-        Raises:
-            ContainerNotFound: There is none, or more than one.
-        """
-        store = store or Store.default()
-        return cls(store, _home.find(store, name_or_id))
-
-    @classmethod
-    def list(
-        cls,
-        *,
-        all: bool = False,
-        labels: Mapping[str, str] | None = None,
-        status: Status | None = None,
-        name: str | None = None,
-        ancestor: Image | str | None = None,
-        exit_code: int | None = None,
-        since: Container | None = None,
-        before: Container | None = None,
-        store: Store | None = None,
-    ) -> tuple[Container, ...]:
-        """The containers of a store, oldest first, whichever process started them.
-
-        Args:
-            all: Also those that do not run; so with `status` and `exit_code`.
-            labels: Only those that carry these.
-            status: Only those in that state.
-            name: Only those in whose name this regular expression is found.
-            ancestor: Only those of that image, or of the name of one.
-            exit_code: Only those that ended with it.
-            since: Only those made after that one.
-            before: Only those made before that one.
-            store: None for the default store.
-
-        Raises:
-            ImageNotFound: There is no image of the name `ancestor`.
-        """
-        store = store or Store.default()
-        wanted = dict(labels or {}).items()
-        if isinstance(ancestor, str):
-            ancestor = Image.get(ancestor, store=store)
-        found = (
-            cls(store, record)
-            for record in _home.records(store)
-            if wanted <= record.labels.items()
-            and (name is None or re.search(name, record.name))
-            and (ancestor is None or record.manifest["digest"] == str(ancestor.digest))
-            and (since is None or record.created_at > since.created_at)
-            and (before is None or record.created_at < before.created_at)
-        )
-        if exit_code is not None:
-            found = (c for c in found if c.exit_code == exit_code)
-        if status is not None:
-            return tuple(c for c in found if c.state == status)
-        return tuple(c for c in found if all or exit_code is not None or c.state in LIVE)
-
-    @classmethod
-    def prune(
-        cls,
-        *,
-        labels: Mapping[str, str] | None = None,
-        until: float | None = None,
-        store: Store | None = None,
-    ) -> tuple[str, ...]:
-        """Remove the detached containers that have ended or were never started; give their ids.
-
-        Attached ones go with the program that started them.
-
-        Args:
-            labels: Only those that carry these.
-            until: Only those made before that time, seconds since the epoch.
-            store: None for the default store.
-        """
-        gone = []
-        made = cls.list(all=True, labels=labels, store=store)
-        for container in (c for c in made if c.state in ("created", "stopped")):
-            try:
-                seen = container.inspect()
-            except ContainerStateError:  # somebody else has removed it, or is just making it
-                continue
-            old = until is None or seen.created_at < until
-            whole = seen.started_at is not None or seen.state == "created"
-            if seen.detached and whole and old:
-                container.delete()
-                gone.append(container.id)
-        return tuple(gone)
 
     # --- waiting -----------------------------------------------------------------------------
 

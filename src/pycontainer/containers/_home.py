@@ -18,16 +18,22 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
+from pycontainer import images
 from pycontainer._linux import inotify
 from pycontainer.containers import _networking, _ranges
-from pycontainer.containers._populate import populate, with_volumes_of
+from pycontainer.containers._populate import populate
 from pycontainer.containers._record import New, Record, read_record, write_record
 from pycontainer.containers._view import thaw_after_a_kill
 from pycontainer.containers._volume import keep
 from pycontainer.content import Schema, remove_tree
-from pycontainer.errors import ContainerError, ContainerNotFound, ContainerStateError, NameInUse
-from pycontainer.images import Image
-from pycontainer.oci import Descriptor, ImageConfig, Manifest
+from pycontainer.errors import (
+    ContainerError,
+    ContainerNotFound,
+    ContainerStateError,
+    NameInUse,
+    PlatformNotFound,
+)
+from pycontainer.oci import Descriptor, ImageConfig, Manifest, Platform, Reference
 from pycontainer.runtime import (
     ResolvedUser,
     await_end,
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
 
     from pycontainer.containers._options import Options
     from pycontainer.content import Node, Store
+    from pycontainer.images import Image
     from pycontainer.oci import Digest
 
 __all__ = [
@@ -56,6 +63,7 @@ __all__ = [
     "delete",
     "directory",
     "find",
+    "find_image",
     "forget",
     "named",
     "own",
@@ -125,8 +133,8 @@ def prepare(
     recover(store)
     container_id = secrets.token_hex(32)
     home = directory(store, container_id)
-    found = _image(image, store)
-    options = evolve(options, mounts=with_volumes_of(found.config.config, options.mounts))
+    found = find_image(image, store, options.platform)
+    options = options.for_image(found.config.config)
     home.mkdir(mode=0o700)
     try:
         _claim(store, container_id, name, found, home)
@@ -207,9 +215,21 @@ def _user(
     return user
 
 
-def _image(image: Image | str, store: Store) -> Image:
+def find_image(image: Image | str, store: Store, platform: str | Platform | None) -> Image:
+    """The image that a caller means; a name that the store lacks is pulled.
+
+    Raises:
+        PlatformNotFound: It is not for that platform.
+        ContainerError: It is in another store.
+    """
+    wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     if isinstance(image, str):
-        return Image.pull(image, policy="missing", store=store)
+        return images.find_image(Reference.parse(image), wanted, store)
+    if wanted is not None and not image.platform.matches(wanted):
+        raise PlatformNotFound(
+            f"image {image.reference or image.id.short} is for {image.platform}, wanted was {wanted}",
+            remedy="give its name, which may lead to images for several platforms",
+        )
     if image.store.path != store.path:
         raise ContainerError(
             f"image {image.reference or image.id.short} is in the store {image.store.path}, "

@@ -89,18 +89,19 @@ class Inside(Life):
         """Be at its streams: read what it writes from now on, and write to its standard input.
 
         Several may be at once, each gets all. One that does not run can be attached to as well: before
-        its start.
+        its start. One without a log waits for who is attached and does not read.
 
         Args:
             logs: Whether what it has written before comes first.
 
         Raises:
-            ContainerStateError: It was started with ``log="none"``.
+            ContainerStateError: It is gone; or `logs` is set, and it was started with ``log="none"``.
         """
-        if not Upkeep.from_json(self._record.upkeep).log.kept:
+        kept = Upkeep.from_json(self._record.upkeep).log.kept
+        if logs and not kept:
             raise ContainerStateError(
-                f"container {self.name} has no log, and so nothing to attach to",
-                remedy="start it without log='none'; LogOptions limits what is kept",
+                f"container {self.name} has no log of what it has written before",
+                remedy="attach without logs=True; or start it without log='none'",
             )
         spec = RuntimeSpec.parse((self._directory / "config.json").read_bytes())
         return Attachment(
@@ -109,6 +110,7 @@ class Inside(Life):
             tty=spec.process.terminal,
             stdin=self._record.stdin,
             logs=logs,
+            live=not kept,
         )
 
     def logs(

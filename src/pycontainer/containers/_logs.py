@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["LogLine", "LogReader", "Watch", "read_log"]
+__all__ = ["HEADER", "STREAMS", "LogLine", "LogReader", "Watch", "read_log"]
 
-_HEADER: Final = struct.Struct("<QB3xI")  # as pycontainer.runtime._inside.streams writes it
-_STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
+HEADER: Final = struct.Struct("<QB3xI")  # as pycontainer.runtime._inside.streams writes it
+STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
 _RECHECK_SECONDS: Final = 0.5
 _FIRST_SECONDS: Final = 0.01
 
@@ -112,7 +112,7 @@ class LogReader:
     def chunks(self) -> Iterator[tuple[Literal["stdout", "stderr"], bytes]]:
         """What has been written since the last time, as it was."""
         for _, number, data in self._frames():
-            yield _STREAMS[number], data
+            yield STREAMS[number], data
 
     def _frames(self) -> Iterator[tuple[float, int, bytes]]:
         if self._fd < 0 and not self._open_next():
@@ -157,7 +157,7 @@ class LogReader:
         """What has been written since the last line's end; it will be read again with its line."""
         for stream, (moment, data) in self._parts.items():
             if data:
-                yield LogLine(_STREAMS[stream], moment, data)
+                yield LogLine(STREAMS[stream], moment, data)
 
     def __enter__(self) -> Self:
         return self
@@ -207,7 +207,7 @@ class Watch:
         """Note changes of that file from now on."""
         if path == self._path:
             return
-        self._close()
+        self.close()
         with suppress(FileNotFoundError):
             self._fd = inotify.watch(str(path), inotify.MODIFIED)
             self._path = path
@@ -224,7 +224,8 @@ class Watch:
         waiter.poll(longest * 1000)
         _drain(self._fd)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of it."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._path = -1, None
@@ -233,18 +234,18 @@ class Watch:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
+        self.close()
 
 
 def _frames(fd: int) -> Iterator[tuple[float, int, bytes]]:
     """The whole frames from the file's position on; a frame being written is left for the next time."""
     while True:
         at = os.lseek(fd, 0, os.SEEK_CUR)
-        header = os.read(fd, _HEADER.size)
-        if len(header) == _HEADER.size:
-            moment, stream, length = _HEADER.unpack(header)
+        header = os.read(fd, HEADER.size)
+        if len(header) == HEADER.size:
+            moment, stream, length = HEADER.unpack(header)
             data = os.read(fd, length)
-            if len(data) == length and stream in _STREAMS:
+            if len(data) == length and stream in STREAMS:
                 yield moment / 1e9, stream, data
                 continue
         os.lseek(fd, at, os.SEEK_SET)
@@ -259,7 +260,7 @@ def _lines(
         begun = moment
     *lines, rest = (rest + data).split(b"\n")
     for line in lines:
-        yield LogLine(_STREAMS[stream], begun, line.removesuffix(b"\r"))
+        yield LogLine(STREAMS[stream], begun, line.removesuffix(b"\r"))
         begun = moment
     parts[stream] = (begun, rest)
 

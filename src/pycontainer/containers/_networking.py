@@ -40,6 +40,7 @@ __all__ = [
     "Attached",
     "Networking",
     "attach",
+    "exposed",
     "keep_attached",
     "name_servers",
     "own_endpoint",
@@ -67,6 +68,7 @@ class Networking:
         container: Name or id of the other one.
         hostname: What the container is called, for its hosts file.
         names: How it finds others.
+        publish_all: Whether each port that is exposed is published, too.
     """
 
     mode: Literal["none", "host", "container", "own"] = "none"
@@ -75,20 +77,22 @@ class Networking:
     container: str = ""
     hostname: str = ""
     names: Names = field(factory=Names)
+    publish_all: bool = False
 
     @classmethod
-    def of(cls, network: NetworkChoice, ports: Ports) -> Networking:
+    def of(cls, network: NetworkChoice, ports: Ports, *, publish_all: bool = False) -> Networking:
         """Read what a caller wants.
 
         Raises:
             NetworkError: It contradicts itself, or a port cannot be read.
         """
-        if not ports:
+        publishes = bool(ports) or publish_all
+        if not publishes:
             if network is None or network == "none":
                 return NO_NETWORKING
             if network == "host":
                 return cls("host")
-        if isinstance(network, str) and network.startswith(_OF_CONTAINER) and not ports:
+        if isinstance(network, str) and network.startswith(_OF_CONTAINER) and not publishes:
             return cls("container", container=network.removeprefix(_OF_CONTAINER))
         from pycontainer.errors import NetworkError
         from pycontainer.network import DEFAULT, Membership, Network, parse_ports
@@ -106,7 +110,27 @@ class Networking:
             name = member.network if isinstance(member.network, str) else member.network.id
             memberships.append((name, tuple(member.aliases), member.address, member.ipv6_address))
         texts = tuple(request.to_text() for request in parse_ports(ports))
-        return cls("own", tuple(memberships), texts)
+        return cls("own", tuple(memberships), texts, publish_all=publish_all)
+
+    def with_exposed(self, exposed: Sequence[str]) -> Networking:
+        """The same with the ports published that are exposed, if all of them are to be.
+
+        Those that are published already stay as they are; others get a port that is free.
+
+        Args:
+            exposed: Each as ``port/protocol``.
+
+        Raises:
+            UnsupportedFeature: A port's protocol cannot be published.
+        """
+        if not self.publish_all:
+            return self
+        from pycontainer.network import parse_ports
+
+        there = {(each.container_port, each.protocol) for each in parse_ports(self.ports)}
+        wanted = parse_ports(exposed)
+        missing = [r for r in wanted if (r.container_port, r.protocol) not in there]
+        return evolve(self, ports=(*self.ports, *(request.to_text() for request in missing)))
 
     def apply(self, spec: RuntimeSpec, find: Callable[[str], Path]) -> RuntimeSpec:
         """The document with another container's network namespace, where that is to be shared.
@@ -143,6 +167,19 @@ class Networking:
 
 
 NO_NETWORKING: Final = Networking()
+
+
+def exposed(ports: Sequence[int | str]) -> tuple[str, ...]:
+    """The ports on which a container is said to listen, each as ``port/protocol``.
+
+    Raises:
+        NetworkError: One cannot be read.
+    """
+    if not ports:
+        return ()
+    from pycontainer.network import parse_exposed
+
+    return parse_exposed(ports)
 
 
 @frozen

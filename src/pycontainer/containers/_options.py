@@ -13,6 +13,7 @@ from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names, check_hostname
 from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._networking import NO_NETWORKING, Networking
+from pycontainer.containers._populate import with_volumes_of
 from pycontainer.containers._ranges import allocate
 from pycontainer.containers._runtime import Runtime, chosen_runtime
 from pycontainer.containers._security import Security
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pycontainer.containers._mount import Mount
     from pycontainer.content import Store
     from pycontainer.images import Image
-    from pycontainer.oci import ContainerConfig
+    from pycontainer.oci import ContainerConfig, Platform
     from pycontainer.runtime import ResolvedUser
 
 __all__ = ["Options", "command_line", "lift", "limited", "without_lifted", "words"]
@@ -48,6 +49,8 @@ class Options:
     labels: Mapping[str, str] = field(factory=dict)
     mounts: Sequence[Mount] = ()
     networking: Networking = NO_NETWORKING
+    expose: tuple[str, ...] = ()
+    platform: str | Platform | None = None
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
@@ -63,6 +66,17 @@ class Options:
     system: bool = False
     upkeep: Upkeep = field(factory=Upkeep)
     runtime: Runtime | None = None
+
+    def for_image(self, config: ContainerConfig) -> Options:
+        """The same with what the image asks for besides: its volumes, its ports."""
+        return evolve(
+            self,
+            mounts=with_volumes_of(config, self.mounts),
+            networking=self.networking.with_exposed(self._exposed(config)),
+        )
+
+    def _exposed(self, config: ContainerConfig) -> tuple[str, ...]:
+        return tuple(sorted({*config.exposed_ports, *self.expose}))
 
     def to_spec(
         self,
@@ -164,6 +178,7 @@ class Options:
             env=tuple(f"{name}={value}" for name, value in env.items()),
             entrypoint=entrypoint,
             cmd=cmd or None,
+            exposed_ports=self._exposed(config),
             working_dir=self.workdir or config.working_dir,
             user=config.user if self.user is None else self.user,
             labels={**config.labels, **self.labels},

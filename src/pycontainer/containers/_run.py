@@ -9,7 +9,7 @@ from pycontainer.containers import _home
 from pycontainer.containers._limits import Limits
 from pycontainer.containers._names import Names
 from pycontainer.containers._namespaces import Namespaces
-from pycontainer.containers._networking import Networking, attach
+from pycontainer.containers._networking import Networking, attach, exposed
 from pycontainer.containers._options import Options
 from pycontainer.containers._process import Completed, start_process
 from pycontainer.containers._security import Security
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pycontainer.containers._runtime import Runtime
     from pycontainer.images import Image
     from pycontainer.network import Ports
+    from pycontainer.oci import Platform
 
 __all__ = ["run"]
 
@@ -42,6 +43,8 @@ def run(
     mounts: Sequence[Mount] = (),
     network: NetworkChoice = None,
     ports: Ports = (),
+    expose: Sequence[int | str] = (),
+    publish_all: bool = False,
     memory: int | None = None,
     cpus: float | None = None,
     pids: int | None = None,
@@ -55,6 +58,7 @@ def run(
     init: bool = False,
     tty: bool = False,
     runtime: Runtime | None = None,
+    platform: str | Platform | None = None,
     store: Store | None = None,
     timeout: float | None = None,
 ) -> Completed:
@@ -75,6 +79,8 @@ def run(
         mounts: What is mounted into it.
         network: What it is connected to.
         ports: What the host publishes of it.
+        expose: Ports it listens on beside the image's.
+        publish_all: Whether the host publishes all of these.
         memory: Limit in bytes.
         cpus: Limit in processors.
         pids: Limit of processes and threads.
@@ -91,6 +97,7 @@ def run(
         tty: Whether it has a terminal; all output then is `Completed.stdout`.
         runtime: What starts it: this library (``embedded``), or ``runc`` or ``crun`` where that is
             installed; None for what PYCONTAINER_RUNTIME says, else ``embedded``.
+        platform: Which of several images of that name.
         store: Where the image is; None for the default store.
         timeout: Seconds for all of it.
 
@@ -109,7 +116,8 @@ def run(
         entrypoint=entrypoint,
         hostname=hostname,
         mounts=mounts,
-        networking=Networking.of(network, ports),
+        networking=Networking.of(network, ports, publish_all=publish_all),
+        expose=exposed(expose),
         memory=memory,
         cpus=cpus,
         pids=pids,
@@ -123,6 +131,7 @@ def run(
         namespaces=namespaces or Namespaces(),
         init=init,
         runtime=runtime,
+        platform=platform,
     )
     store = store or Store.default()
     with _home.prepare(store, image, args, options) as new, attach(store, new) as attached:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pycontainer.images._compose import create
+from pycontainer.images._for_platform import find_image
 from pycontainer.images._image import Image
 from pycontainer.images._index import ImageIndex, create_index
 from pycontainer.images._progress import (
@@ -33,4 +34,5 @@ __all__ = [
     "TransferStarted",
     "create",
     "create_index",
+    "find_image",
 ]

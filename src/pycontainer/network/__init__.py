@@ -13,7 +13,13 @@ from pycontainer.network._membership import (
     rename,
 )
 from pycontainer.network._network import DEFAULT, Member, Network
-from pycontainer.network._ports import PortRequest, Ports, PublishedPort, parse_ports
+from pycontainer.network._ports import (
+    PortRequest,
+    Ports,
+    PublishedPort,
+    parse_exposed,
+    parse_ports,
+)
 from pycontainer.network._upkeep import recover
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "endpoints_of",
     "join",
     "leave",
+    "parse_exposed",
     "parse_ports",
     "recover",
     "rejoin",

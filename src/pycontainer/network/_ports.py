@@ -18,7 +18,15 @@ from pycontainer.errors import NetworkError, PortInUse, UnsupportedFeature
 if TYPE_CHECKING:
     from pycontainer.network._records import EndpointRecord
 
-__all__ = ["PortRequest", "Ports", "PublishedPort", "Reservation", "elements", "parse_ports"]
+__all__ = [
+    "PortRequest",
+    "Ports",
+    "PublishedPort",
+    "Reservation",
+    "elements",
+    "parse_exposed",
+    "parse_ports",
+]
 
 Protocol = Literal["tcp", "udp"]
 HostPort = int | str | tuple[str, int] | None
@@ -31,6 +39,7 @@ _TEXT: Final = re.compile(
     r"(?:(?:(?P<address>\[[0-9a-fA-F:.]*\]|[0-9.]*):)?(?P<host>[0-9]*(?:-[0-9]+)?):)?"
     r"(?P<port>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?"
 )
+_EXPOSED: Final = re.compile(r"(?P<port>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>tcp|udp|sctp))?")
 _MOST_DESCRIPTORS: Final = 250  # the kernel takes 253 in one message
 _TRIES: Final = 50
 
@@ -112,6 +121,29 @@ def parse_ports(
         for target in _as_list(targets):
             found += _parse_text(_as_text(port, target))
     return tuple(found)
+
+
+def parse_exposed(ports: Sequence[int | str]) -> tuple[str, ...]:
+    """Read the ports on which a container is said to listen: each as ``port/protocol``.
+
+    Args:
+        ports: Numbers, or texts like ``53/udp`` and ``8000-8009``.
+
+    Raises:
+        NetworkError: One cannot be read.
+    """
+    found: list[str] = []
+    for entry in [ports] if isinstance(ports, str) else ports:
+        matched = _EXPOSED.fullmatch(str(entry).strip())
+        if matched is None:
+            raise NetworkError(
+                f"cannot read the port {entry!r} that is to be exposed",
+                remedy="write a number or a range with a protocol, like 80, '53/udp' or "
+                "'8000-8009/tcp'; what the host publishes goes into `ports`",
+            )
+        numbers = _range(matched["port"], str(entry))
+        found += [f"{number}/{matched['protocol'] or 'tcp'}" for number in numbers]
+    return tuple(dict.fromkeys(found))
 
 
 def _as_list(targets: HostPort | Sequence[HostPort]) -> Sequence[HostPort]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.runtime._cgroup_limits import NO_LIMIT
+    from pycontainer.runtime._inside.audience import AUDIENCE
     from pycontainer.runtime._inside.rotation import name_of, numbers
     from pycontainer.runtime._running import Running
     from pycontainer.runtime._spec import Network, default_process, default_spec, is_rootless
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         open_control,
         read_exit,
         read_state,
+        request_audience,
         request_deletion,
         request_hold,
         request_input,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from pycontainer.runtime.view import mounted_view
 
 __all__ = [
+    "AUDIENCE",
     "NO_LIMIT",
     "OWNER",
     "REAPER",
@@ -80,6 +83,7 @@ __all__ = [
     "parse_profile",
     "read_exit",
     "read_state",
+    "request_audience",
     "request_deletion",
     "request_hold",
     "request_input",
@@ -93,6 +97,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AUDIENCE": "_inside.audience",
     "OWNER": "plan",
     "REAPER": "plan",
     "RUNTIME": "plan",
@@ -132,6 +137,7 @@ _HOMES = {
     "parse_profile": "seccomp",
     "read_exit": "state",
     "read_state": "state",
+    "request_audience": "state",
     "request_deletion": "state",
     "request_hold": "state",
     "request_input": "state",

@@ -59,6 +59,7 @@ def launch(
     stdout: int | None = None,
     stderr: int | None = None,
     log: bool = False,
+    live: bool = False,
     detach: bool = False,
     remove: bool = True,
     keep: bool = False,
@@ -78,9 +79,10 @@ def launch(
         name: Of its control group unless the document has ``linux.cgroupsPath``; unique on this
             machine.
         stdin: Descriptor for its standard input; None is ``/dev/null``. The caller's to close.
-        stdout: Likewise, unless `log`.
-        stderr: Likewise, unless `log`.
+        stdout: Likewise, unless `log` or `live`.
+        stderr: Likewise, unless `log` or `live`.
         log: Whether output goes to the log in `directory`.
+        live: Whether, without a log, output goes to who is attached.
         detach: Whether it outlives this program.
         remove: Whether `directory` goes with the container's end, also by itself. An attached
             container's goes in any case when this program ends.
@@ -102,7 +104,9 @@ def launch(
         TimeoutExpired: The start took too long; it was undone.
     """
     plan = _plan(spec, rootfs, directory, name, upkeep)
-    plan.update(log=log, detach=detach, remove=remove, keep=keep, events=list(events or ()))
+    plan.update(
+        log=log, live=live, detach=detach, remove=remove, keep=keep, events=list(events or ())
+    )
     join_others(plan, spec)
     plan["run"] = last_run(directory) + 1 if keep else 1
     # Before anything is made: whoever finds this directory knows what may have to be undone.
@@ -130,6 +134,7 @@ def adopt(
     *,
     name: str,
     log: bool,
+    live: bool,
     remove: bool,
     upkeep: Mapping[str, object],
     events: tuple[str, str, str],
@@ -146,7 +151,15 @@ def adopt(
         StartError: Somebody else looks after it.
     """
     plan = _plan(spec, rootfs, directory, name, upkeep)
-    plan.update(log=log, detach=True, remove=remove, keep=True, events=list(events), run=state.run)
+    plan.update(
+        log=log,
+        live=live,
+        detach=True,
+        remove=remove,
+        keep=True,
+        events=list(events),
+        run=state.run,
+    )
     with contextlib.suppress(ContainerStateError):  # only a restart by its policy needs the others
         join_others(plan, spec)
     if state.cgroup:
@@ -344,7 +357,14 @@ def _start_error(step: str, code: int, text: str, command: str) -> Exception:
                 step=step,
                 remedy="check the command, its interpreter and PATH in the image",
             )
-        return CommandNotExecutable(f"cannot start {command!r}: {text}", step=step)
+        return CommandNotExecutable(
+            f"cannot start {command!r}: {text}",
+            step=step,
+            remedy="a script needs #! and its interpreter; a program for another processor an emulator "
+            "that the host's kernel knows (binfmt_misc: Debian's package qemu-user-static)"
+            if code == errno.ENOEXEC
+            else None,
+        )
     if code in (errno.EPERM, errno.EACCES) and step.startswith(("clone", "enter", "mount")):
         who = "an ordinary user" if is_rootless() else "this process"
         return UnsupportedFeature(

@@ -32,6 +32,7 @@ __all__ = [
     "read_exit",
     "read_intent",
     "read_state",
+    "request_audience",
     "request_deletion",
     "request_hold",
     "request_input",
@@ -255,6 +256,18 @@ def await_end(control: socket.socket) -> int | None:
         if deadline is not None:
             control.settimeout(max(0.001, deadline - time.monotonic()))
     return None
+
+
+def request_audience(control: socket.socket, timeout: float) -> None:
+    """Have the monitor of a container without a log look for who is attached.
+
+    Raises:
+        TimeoutError: The monitor has not answered within that many seconds.
+    """
+    control.settimeout(timeout)
+    wire.send(control, "attach")
+    while (packet := wire.receive(control)) is not None and packet[0] != "changed":
+        pass
 
 
 def request_input(control: socket.socket, data: bytes) -> None:

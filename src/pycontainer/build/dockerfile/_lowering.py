@@ -12,7 +12,6 @@ from pycontainer.build._sources import (
     LocalSource,
     ScratchSource,
     StoredImageSource,
-    find_image,
     inherited,
 )
 from pycontainer.build.dockerfile._instructions import Copy, From, Onbuild
@@ -22,7 +21,7 @@ from pycontainer.build.dockerfile._parser import parse_instructions
 from pycontainer.build.dockerfile._scope import Scope, is_predefined, platform_args
 from pycontainer.build.dockerfile._steps import StageSteps
 from pycontainer.errors import BuildError, DockerfileError, Error, SpecError
-from pycontainer.images import Image
+from pycontainer.images import Image, find_image
 from pycontainer.oci import ContainerConfig, Platform, Reference
 
 if TYPE_CHECKING:

@@ -41,6 +41,7 @@ def adopt(monitor: Monitor, fds: list[int]) -> None:
         monitor.listen()
         monitor.streams.take_over(
             log=bool(monitor.plan["log"]),
+            live=bool(monitor.plan["live"]),
             limit=() if monitor.keeper is None else monitor.keeper.log_limit,
         )
     except OSError as error:  # nothing was made that would have to be undone

@@ -40,6 +40,9 @@ def obey(monitor: Monitor, fd: int, poll: select.poll) -> None:
         monitor.kill()
     elif packet[0] == "resize":
         monitor.streams.resize(*packet[1:])
+    elif packet[0] == "attach":
+        monitor.streams.gather_audience()
+        wire.send(client, "changed")
     elif packet[0] == "input":
         assert isinstance(packet[1], bytes)
         monitor.streams.type(packet[1], poll)

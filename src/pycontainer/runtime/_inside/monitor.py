@@ -124,6 +124,7 @@ class Monitor:
         payload = self.streams.open(
             stdio,
             log=bool(self.plan["log"]),
+            live=bool(self.plan["live"]),
             tty=bool(self.plan["tty"]),
             limit=limit,
             mend=bool(self.plan["keep"]) and self.listener is None,

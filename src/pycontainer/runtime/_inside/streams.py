@@ -16,6 +16,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pycontainer.runtime._inside.audience import Audience
     from pycontainer.runtime._inside.rotation import Rotation
 
 __all__ = ["HEADER_SIZE", "Streams"]
@@ -34,6 +35,7 @@ class Streams:
     def __init__(self) -> None:
         self._log = -1
         self._rotation: Rotation | None = None
+        self._audience: Audience | None = None
         self._payload: list[int] = []
         self._sources: dict[int, int] = {}  # descriptor to read -> number of the stream
         self._terminal = self._slave = -1
@@ -49,6 +51,7 @@ class Streams:
         *,
         log: bool,
         tty: bool,
+        live: bool = False,
         limit: tuple[int, ...] = (),
         mend: bool = False,
     ) -> list[int]:
@@ -57,33 +60,49 @@ class Streams:
         Args:
             stdio: The owner's descriptors; closed here when no longer needed.
             log: Keep a log of stdout and stderr; the owner's then are not used.
+            live: Keep no log, but let those who are attached have stdout and stderr.
             limit: Bytes of a file of the log, and how many files there are; empty for no limit.
             tty: The payload gets a terminal made inside, which `take_terminal` connects.
             mend: Another monitor may have been killed while it wrote to the log.
         """
         if log:
             self._open_log(limit, mend=mend)
+        elif live:
+            self._expect_audience()
         if tty:
             self._stdin, self._terminal_out = stdio[0], stdio[1]
             self._payload = stdio[2:]
             return []
-        if log:
+        if log or live:
             for fd in stdio[1:]:
                 os.close(fd)
             stdio = [stdio[0], self._fifo("out.fifo", 1), self._fifo("err.fifo", 2)]
         self._payload = stdio
         return stdio
 
-    def take_over(self, *, log: bool, limit: tuple[int, ...]) -> None:
+    def take_over(self, *, log: bool, live: bool, limit: tuple[int, ...]) -> None:
         """Go on with the log of a container whose monitor was killed; a terminal went with that."""
-        if log:
+        if log or live:
             for name, stream in (("out.fifo", 1), ("err.fifo", 2)):
                 try:
                     reader = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 except FileNotFoundError:
                     continue
                 self._sources[reader] = stream
+        if log:
             self._open_log(limit, mend=True)
+        elif live:
+            self._expect_audience()
+
+    def _expect_audience(self) -> None:
+        from pycontainer.runtime._inside.audience import Audience  # few containers have no log
+
+        self._audience = Audience()
+
+    def gather_audience(self) -> None:
+        """Let those who are attached now have what comes from here on."""
+        if self._audience is not None:
+            self._audience.gather()
 
     def _open_log(self, limit: tuple[int, ...], *, mend: bool) -> None:
         if limit:
@@ -131,6 +150,7 @@ class Streams:
 
     def register(self, poll: select.poll) -> None:
         """Have the sources polled."""
+        self.gather_audience()
         for fd in self._sources:
             poll.register(fd, select.POLLIN)
         if self._terminal >= 0 and self._stdin >= 0:
@@ -143,14 +163,25 @@ class Streams:
         if fd == self._stdin:
             self._read_input(poll)
             return
+        if self._audience is not None and self._audience.handles(fd, poll):
+            self._listen_to_sources(poll)
+            return
         if fd == self._terminal and self._input:
             self._feed_terminal(poll)
         if fd in self._sources:
             data = _read(fd)
             if data:
-                self._emit(self._sources[fd], data)
+                self._emit(self._sources[fd], data, poll)
+                if self._audience is not None and self._audience.is_behind:
+                    self._listen_to_sources(poll)
             elif data is not None:
                 self._drop(fd, poll)
+
+    def _listen_to_sources(self, poll: select.poll) -> None:
+        """Take more from the payload, or let it wait while somebody who is attached is behind."""
+        assert self._audience is not None
+        for fd in self._sources:
+            poll.modify(fd, 0 if self._audience.is_behind else select.POLLIN)
 
     def drain(self, poll: select.poll) -> None:
         """Move what is left after the payload's end."""
@@ -159,14 +190,18 @@ class Streams:
             self._slave = -1
         for fd in list(self._sources):
             while data := _read(fd):
-                self._emit(self._sources[fd], data)
+                self._emit(self._sources[fd], data, poll)
             self._drop(fd, poll)
+        if self._audience is not None:
+            self._audience.finish(poll)
         if self._terminal_out >= 0:
             os.close(self._terminal_out)
             self._terminal_out = -1
 
     def close(self, poll: select.poll) -> None:
         """Give all descriptors back, after `drain` or a start that failed."""
+        if self._audience is not None:
+            self._audience.close(poll)
         ends = (self._log, self._terminal, self._slave, self._terminal_out, self._stdin)
         for fd in {*self._sources, *self._payload, *(fd for fd in ends if fd >= 0)}:
             try:
@@ -182,10 +217,12 @@ class Streams:
             size = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
             fcntl.ioctl(self._terminal, _TIOCSWINSZ, size)
 
-    def _emit(self, stream: int, data: bytes) -> None:
-        if self._log >= 0:
+    def _emit(self, stream: int, data: bytes, poll: select.poll) -> None:
+        head = time.time_ns().to_bytes(8, "little") + bytes((stream, 0, 0, 0))
+        if self._audience is not None:
+            self._audience.send(head + len(data).to_bytes(4, "little") + data, poll)
+        elif self._log >= 0:
             size = len(data) if self._rotation is None else self._rotation.most_of_a_frame
-            head = time.time_ns().to_bytes(8, "little") + bytes((stream, 0, 0, 0))
             for at in range(0, len(data), size):
                 part = data[at : at + size]
                 self._append(head + len(part).to_bytes(4, "little") + part)
