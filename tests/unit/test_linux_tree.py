@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,24 @@ def test_what_vanishes_meanwhile_is_removed(
     monkeypatch.setattr(os, "rmdir", rmdir)
     remove_tree(tmp_path / "tree")
     assert os.listdir(tmp_path) == []
+
+
+def test_what_somebody_still_writes_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    remove, late = os.rmdir, ["one", "two"]
+
+    def write_first(path: str, **options: Any) -> None:
+        if late:
+            (there / late.pop()).touch()
+        remove(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", write_first)
+    remove_tree(there)
+    assert not late
+    assert not there.exists()
 
 
 def test_what_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -9,6 +10,8 @@ import sys
 __all__ = ["remove_tree"]
 
 _DEEPEST = 64
+_TRIES = 10
+_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)  # the latter is POSIX's other word for it
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -17,7 +20,7 @@ def remove_tree(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> N
 
     Symlinks are removed, never followed. Directories that their owner may not read or write (as
     overlay's work directory) are opened up first. A tree may be of any depth: what lies deeper than
-    descriptors and stack allow for is first moved up.
+    descriptors and stack allow for is first moved up. Who still writes into its top is waited for.
 
     Args:
         path: What to remove.
@@ -34,11 +37,18 @@ def remove_tree(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> N
     except FileNotFoundError:
         return
     try:
-        while _empty(fd, top=fd, depth=1):
-            pass
+        for left in range(_TRIES - 1, -1, -1):
+            while _empty(fd, top=fd, depth=1):
+                pass
+            try:
+                _remove_directory(os.fspath(path), dir_fd)
+            except OSError as error:
+                if error.errno not in _NOT_EMPTY or not left:
+                    raise
+            else:
+                return
     finally:
         os.close(fd)
-    _remove_directory(os.fspath(path), dir_fd)
 
 
 def _empty(directory: int, *, top: int, depth: int) -> bool:

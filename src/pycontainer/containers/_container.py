@@ -329,6 +329,7 @@ class Container(Finding):
             kept=True,
         ) as new:
             write_spec(new.spec, new.directory)
+            new.write_down()
             owned = -1 if detach else _home.own(new.directory)
             return cls(store, new.record, owned=owned)
 

@@ -14,7 +14,7 @@ import secrets
 import select
 import time
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
@@ -22,7 +22,7 @@ from pycontainer import images
 from pycontainer._linux import inotify
 from pycontainer.containers import _networking, _ranges
 from pycontainer.containers._populate import populate
-from pycontainer.containers._record import New, Record, read_record, write_record
+from pycontainer.containers._record import New, Record, read_record
 from pycontainer.containers._view import thaw_after_a_kill
 from pycontainer.containers._volume import keep
 from pycontainer.content import Schema, remove_tree
@@ -123,7 +123,7 @@ def prepare(
 ) -> Iterator[New]:
     """Make a container's directory with all that is needed to launch it.
 
-    If the body raises, all of it is undone.
+    Its record is for the body to write. If that raises, all of it is undone.
 
     Raises:
         NameInUse: Another container has that name.
@@ -153,15 +153,16 @@ def prepare(
             find=lambda other: directory(store, find(store, other).id),
         )
         populate(options.mounts, store=store, home=home, plan=snapshot.plan)
-        record = evolve(
-            _record_of(found, args, options, container_id, snapshot.plan),
+        record = Record(
+            id=container_id,
             name=name or container_id[:12],
             detached=detach,
             stdin=stdin,
             remove=remove,
             kept=kept,
+            rootfs=dict(snapshot.plan.to_wire()),
+            **_record_of(found, args, options, container_id),
         )
-        write_record(home, record)
         store.record("container", "create", record.id, record.event_attributes())
         yield New(record, home, spec, snapshot.plan)
     except BaseException:
@@ -173,31 +174,23 @@ def prepare(
 
 
 def _record_of(
-    image: Image,
-    args: Sequence[str] | str,
-    options: Options,
-    container_id: str,
-    rootfs: RootfsPlan,
-) -> Record:
-    """What is written down of a container with these options."""
+    image: Image, args: Sequence[str] | str, options: Options, container_id: str
+) -> dict[str, Any]:
+    """What is written down of the image and the options of a container, by the record's members."""
     config = image.config.config
     networking = evolve(
         options.networking, hostname=options.hostname_of(container_id), names=options.names
     )
-    return Record(
-        id=container_id,
-        name=container_id[:12],
-        image=str(image.reference or image.id),
-        labels=dict(options.labels),
-        created_at=time.time(),
-        detached=False,
-        stop_signal=options.upkeep.stop_signal or config.stop_signal or "SIGTERM",
-        rootfs=dict(rootfs.to_wire()),
-        manifest=image.descriptor.to_json(),
-        config=options.to_config(image, args).to_json(),
-        upkeep=options.upkeep.for_image(config).to_json(),
-        network=networking.to_json(),
-    )
+    return {
+        "image": str(image.reference or image.id),
+        "labels": dict(options.labels),
+        "created_at": time.time(),
+        "stop_signal": options.upkeep.stop_signal or config.stop_signal or "SIGTERM",
+        "manifest": image.descriptor.to_json(),
+        "config": options.to_config(image, args).to_json(),
+        "upkeep": options.upkeep.for_image(config).to_json(),
+        "network": networking.to_json(),
+    }
 
 
 def _user(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
@@ -69,6 +69,8 @@ class Limits:
         Raises:
             ContainerError: A limit is out of its range, or contradicts another.
         """
+        if self == _NONE:  # as most are
+            return spec
         self._check(spec.resources)
         process, mounts, path = spec.process, spec.mounts, spec.cgroups_path
         if self.oom_score_adj is not None:
@@ -149,3 +151,6 @@ class Limits:
             return mount
         options = [option for option in mount.options if not option.startswith("size=")]
         return evolve(mount, options=(*options, f"size={self.shm_size}"))
+
+
+_NONE: Final = Limits()

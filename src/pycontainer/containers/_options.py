@@ -129,13 +129,12 @@ class Options:
             readonly=self.read_only,
             resources=self._resources(),
         )
-        if self.names.domainname:
-            spec = spec.evolve(domainname=self.names.domainname)
         marks = {REAPER: self.init, SYSTEM: self.system}
         annotations = {name: "true" for name, on in marks.items() if on}
         if (runtime := chosen_runtime(self.runtime)) != "embedded":
             annotations[RUNTIME] = runtime
-        spec = spec.evolve(annotations={**spec.annotations, **annotations})
+        if annotations or self.names.domainname:
+            spec = spec.evolve(annotations=annotations, domainname=self.names.domainname)
         self._check_rights()
         spec = self.limits.apply(self.security.apply(spec), container_id)
         spec = self.networking.apply(spec, find)

@@ -72,6 +72,10 @@ class New:
         place = str(self.directory.parent.parent / "events")
         return place, self.record.id, json.dumps(self.record.event_attributes())[1:-1]
 
+    def write_down(self) -> None:
+        """Write its record into its directory."""
+        write_record(self.directory, self.record)
+
 
 def write_record(home: Path, record: Record) -> None:
     """Write down what a container is, in place of what was written before."""

@@ -72,6 +72,8 @@ class Security:
             ContainerError: There is no such capability, device, rule or file.
             SpecError: The system call filter is none.
         """
+        if self == _DEFAULT:  # as most are
+            return spec
         if self.privileged:
             spec = _privileged(spec)
         process = evolve(
@@ -130,6 +132,9 @@ class Security:
             process,
             capabilities=Capabilities(bounding=names, effective=active, permitted=active),
         )
+
+
+_DEFAULT: Final = Security()
 
 
 def privileged_process(process: Process) -> tuple[Process, Mapping[str, object]]:

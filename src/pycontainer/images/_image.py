@@ -482,8 +482,7 @@ class Image:
         volatile: bool = False,
     ) -> Snapshot:
         """Make what is needed to run on the image; see `pycontainer.snapshots.prepare`."""
-        for layer, diff_id in zip(self.layers, self.diff_ids, strict=True):
-            ensure_layer(self.store, layer, diff_id)
+        layers = dict(zip(self.diff_ids, self.layers, strict=True))
         return prepare(
             self.store,
             self.diff_ids,
@@ -491,6 +490,7 @@ class Image:
             driver=driver,
             writable=writable,
             volatile=volatile,
+            find=lambda diff_id: ensure_layer(self.store, layers[diff_id], diff_id),
         )
 
 

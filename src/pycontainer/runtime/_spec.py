@@ -30,6 +30,10 @@ __all__ = ["Network", "default_process", "default_spec", "is_rootless"]
 
 Network = Literal["none", "host"]
 _ROOT = ResolvedUser()
+_MOUNTS = tuple(Mount(*mount) for mount in docker.MOUNTS)
+_DEVICES = tuple(Device(path, "c", major, minor) for path, major, minor in docker.DEVICES)
+_NAMESPACES = tuple(Namespace(kind) for kind in ("pid", "ipc", "uts", "mount", "cgroup"))
+_NETWORK = Namespace("network")
 
 
 def is_rootless() -> bool:
@@ -99,16 +103,13 @@ def default_spec(
         sysctl: Kernel parameters of the container's namespaces.
     """
     limits = resources or Resources()
-    kinds = ["pid", "ipc", "uts", "mount", "cgroup"]
-    if network == "none":
-        kinds.append("network")
     return RuntimeSpec(
         process=process,
         root_readonly=readonly,
         hostname=hostname,
-        mounts=(*(Mount(*mount) for mount in docker.MOUNTS), *mounts),
-        namespaces=tuple(Namespace(kind) for kind in kinds),
-        devices=tuple(Device(path, "c", major, minor) for path, major, minor in docker.DEVICES),
+        mounts=(*_MOUNTS, *mounts),
+        namespaces=(*_NAMESPACES, _NETWORK) if network == "none" else _NAMESPACES,
+        devices=_DEVICES,
         resources=limits if limits.devices else evolve(limits, devices=DEFAULT_DEVICE_RULES),
         sysctl=dict(sysctl or {}),
         masked_paths=docker.MASKED_PATHS,

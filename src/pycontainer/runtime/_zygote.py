@@ -26,7 +26,7 @@ from pycontainer.errors import UnsupportedFeature
 from pycontainer.runtime._inside import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Zygote", "current", "submit"]
 
@@ -182,7 +182,10 @@ def current() -> Zygote:
 
 
 def submit(
-    request: Mapping[str, object], fds: Sequence[int], timeout: float | None = None
+    request: Mapping[str, object],
+    fds: Sequence[int],
+    timeout: float | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> socket.socket:
     """Send a request to this process's zygote, again if that died before anybody had read it.
 
@@ -190,6 +193,7 @@ def submit(
         request: With what ``operation`` needs.
         fds: Descriptors that go with it; they stay the caller's.
         timeout: Seconds until the answer; what is left of them is the socket's own time-out.
+        meanwhile: Done once the request is on its way.
 
     Returns:
         The socket on which the answer has come, or may yet come if it was not in time.
@@ -205,6 +209,8 @@ def submit(
         try:
             with theirs:
                 _send(zygote, request, ours, [theirs.fileno(), *fds])
+            if meanwhile is not None:
+                meanwhile()
             if deadline is not None:
                 ours.settimeout(max(_AT_ONCE, deadline - time.monotonic()))
             if not _is_lost(ours):

@@ -29,7 +29,7 @@ from pycontainer.runtime.plan import RUNTIME, SYSTEM, compile_plan, compile_proc
 from pycontainer.runtime.state import State, last_run, write_intent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from pycontainer.oci.runtime import Process, RuntimeSpec
@@ -68,6 +68,7 @@ def launch(
     network: Mapping[str, object] | None = None,
     kept_open: Sequence[int] = (),
     checkpoint: Path | None = None,
+    write_down: Callable[[], None] | None = None,
     timeout: float | None = None,
 ) -> Running:
     """Start a container.
@@ -93,6 +94,8 @@ def launch(
         network: Interfaces to make in its network namespace, as `pycontainer.network.join` plans them.
         kept_open: Descriptors that are to be open as long as it is looked after, such as of ports.
         checkpoint: A directory with the processes that it goes on with, in place of its command.
+        write_down: Writes into `directory` what its caller wants to find there; done before this
+            returns, for a container that goes with this program while it is being made.
         timeout: Seconds to wait for the start.
 
     Raises:
@@ -109,8 +112,18 @@ def launch(
     )
     join_others(plan, spec)
     plan["run"] = last_run(directory) + 1 if keep else 1
+
+    def record() -> None:
+        write_spec(spec, directory)
+        if write_down is not None:
+            write_down()
+
     # Before anything is made: whoever finds this directory knows what may have to be undone.
-    write_spec(spec, directory)
+    late = not (detach or keep)
+    if late:
+        _check_encodable(spec)
+    else:
+        record()
     user = plan["user"]
     write_intent(
         directory, {n.type for n in spec.namespaces}, plan["cgroup"], user and user["root"]
@@ -123,7 +136,18 @@ def launch(
         plan["restore"] = plan_restore(spec, checkpoint, name=name, group=own, found=found)
         plan["namespaces"] = 0  # CRIU makes them
     streams = (stdin, stdout, stderr, *kept_open)
-    return _start(plan, streams, detached=detach, timeout=timeout)
+    meanwhile = _unless_gone(record) if late else None
+    return _start(plan, streams, detached=detach, timeout=timeout, meanwhile=meanwhile)
+
+
+def _unless_gone(write: Callable[[], None]) -> Callable[[], None]:
+    """Make a function of what writes into a container's directory that may go with its end meanwhile."""
+
+    def attempt() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            write()
+
+    return attempt
 
 
 def adopt(
@@ -239,11 +263,25 @@ def write_spec(spec: RuntimeSpec, directory: Path) -> None:
     try:
         document = spec.encode()
     except UnicodeEncodeError as error:
-        around = error.object[max(0, error.start - 20) : error.end + 20]
-        raise SpecError(f"not UTF-8, as the document must be: {around!r}") from error
+        raise _not_utf8(error) from error
     new = directory / ".config.json.new"
     new.write_bytes(document)
     new.replace(directory / "config.json")
+
+
+def _check_encodable(spec: RuntimeSpec) -> None:
+    """Refuse at once what `write_spec` would refuse when the container runs already."""
+    process = spec.process
+    paths = (path for m in spec.mounts for path in (m.source, m.destination))
+    try:
+        "".join((*process.args, *process.env, process.cwd, *paths)).encode()
+    except UnicodeEncodeError as error:
+        raise _not_utf8(error) from error
+
+
+def _not_utf8(error: UnicodeEncodeError) -> SpecError:
+    around = error.object[max(0, error.start - 20) : error.end + 20]
+    return SpecError(f"not UTF-8, as the document must be: {around!r}")
 
 
 def execute(
@@ -318,12 +356,13 @@ def _start(
     pidfd: int | None = None,
     detached: bool,
     timeout: float | None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Running:
-    """Send a plan to the zygote, and wait until its command runs."""
+    """Send a plan to the zygote, do what is to be done meanwhile, and wait until its command runs."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         fds = [null if fd is None else fd for fd in stdio]
-        channel = _zygote.submit(plan, fds if pidfd is None else [pidfd, *fds], timeout)
+        channel = _zygote.submit(plan, fds if pidfd is None else [pidfd, *fds], timeout, meanwhile)
     finally:
         os.close(null)
     running = Running(channel, detached=detached)

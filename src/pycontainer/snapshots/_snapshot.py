@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from enum import Enum
 from pathlib import Path
@@ -22,7 +23,7 @@ from pycontainer.snapshots._probe import overlay_refusal
 from pycontainer.snapshots._tree import TreeView, uncovered
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from pycontainer.content import BlobWriter, Store
     from pycontainer.layers import Entry
@@ -146,6 +147,7 @@ def prepare(
     driver: Driver | None = None,
     writable: bool = True,
     volatile: bool = False,
+    find: Callable[[Digest], Path] | None = None,
 ) -> Snapshot:
     """Make what is needed to run on a stack of layers. Nothing is mounted.
 
@@ -156,13 +158,15 @@ def prepare(
         driver: None for overlay where the kernel allows it, else a copy.
         writable: Whether there is a place for changes.
         volatile: Changes need not survive a crash of the machine; spares syncs.
+        find: Gives a layer's directory or index; None to take what the store has.
 
     Raises:
         SnapshotError: A layer is not unpacked, there are too many, or the directory is in use.
         UnsupportedFeature: Overlay was asked for and is refused.
         LayerError: A copy cannot be made, or the index of a layer is damaged.
     """
-    layers = uncovered([_unpacked(store, diff_id) for diff_id in _each_once(diff_ids)])
+    find = find or functools.partial(_unpacked, store)
+    layers = uncovered([find(diff_id) for diff_id in _each_once(diff_ids)])
     if driver is None:
         driver = Driver.COPY if overlay_refusal(store) else Driver.OVERLAY
     elif driver is Driver.OVERLAY and (reason := overlay_refusal(store)):
