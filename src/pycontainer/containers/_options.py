@@ -69,6 +69,8 @@ class Options:
 
     def for_image(self, config: ContainerConfig) -> Options:
         """The same with what the image asks for besides: its volumes, its ports."""
+        if not (config.volumes or config.exposed_ports or self.expose):
+            return self
         return evolve(
             self,
             mounts=with_volumes_of(config, self.mounts),
