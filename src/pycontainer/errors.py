@@ -369,6 +369,7 @@ class BuildStepFailed(BuildError):
         command: The words that were executed.
         file: The Dockerfile that holds the step; empty if there is none.
         line: The line there at which the step begins, from 1; 0 if there is none.
+        source: The text of that line.
     """
 
     def __init__(
@@ -380,6 +381,7 @@ class BuildStepFailed(BuildError):
         command: tuple[str, ...] = (),
         file: str = "",
         line: int = 0,
+        source: str = "",
     ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
@@ -387,9 +389,14 @@ class BuildStepFailed(BuildError):
         self.command = command
         self.file = file
         self.line = line
+        self.source = source
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {super().__str__()}" if self.line else super().__str__()
+        if not self.line:
+            return super().__str__()
+        column = len(self.source) - len(self.source.lstrip()) + 1
+        shown = _shown(self.source, column)
+        return "\n".join([f"{self.file}:{self.line}: {super().__str__().rstrip()}", *shown])
 
 
 class DockerfileError(BuildError):
@@ -420,9 +427,12 @@ class DockerfileError(BuildError):
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        lines = [f"{place}: {super().__str__()}"]
-        if self.source:
-            lines += ["", "    " + self.source.expandtabs(1)]
-            if self.column:
-                lines.append(" " * (3 + self.column) + "^")
-        return "\n".join(lines)
+        return "\n".join([f"{place}: {super().__str__()}", *_shown(self.source, self.column)])
+
+
+def _shown(source: str, column: int) -> list[str]:
+    """A line of a file with a caret below one of its columns, from 1; 0 for none."""
+    if not source:
+        return []
+    caret = [" " * (3 + column) + "^"] if column else []
+    return ["", "    " + source.expandtabs(1), *caret]

@@ -108,7 +108,9 @@ def test_a_failing_step_says_where_it_stands(bench: Bench) -> None:
     assert error.exit_code == 7
     assert error.output == "last words"
     assert error.command[:2] == ("/bin/sh", "-c")
+    assert error.source == "RUN echo last words; \\"
     assert str(error).startswith(f"{error.file}:4: ")
+    assert str(error).endswith("last words\n\n    RUN echo last words; \\\n    ^")
 
 
 def test_bind_mounts(bench: Bench) -> None:

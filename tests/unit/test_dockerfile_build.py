@@ -20,12 +20,12 @@ import zstandard
 
 from archives import archive, file
 from built_images import contents_of, files_of
-from pycontainer.build import Builder
+from pycontainer.build import Builder, Output
 from pycontainer.build._git import GitSource, parse_git
 from pycontainer.build._ignore import IgnorePatterns, read_patterns
 from pycontainer.build._work import Work
 from pycontainer.content import Store
-from pycontainer.errors import BuildError, DockerfileError
+from pycontainer.errors import BuildError, DockerfileError, Error
 from pycontainer.images import Image
 from pycontainer.layers import Kind
 from pycontainer.oci import ContainerConfig
@@ -413,6 +413,15 @@ def test_errors_show_the_line(bench: Bench, line: str, message: str) -> None:
     assert error.source == line
 
 
+def test_an_image_that_cannot_be_pulled_is_shown_where_it_is_named(bench: Bench) -> None:
+    with pytest.raises(Error) as caught:
+        bench.build("FROM scratch AS build\nFROM scratch\nCOPY --from=localhost:1/bild / /\n")
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"{bench.context / 'Dockerfile'}:3: ")
+    line = "    COPY --from=localhost:1/bild / /"
+    assert note.endswith(f"\n{line}\n{' ' * line.index('localhost')}^")
+
+
 # --- ignored files -------------------------------------------------------------------------------
 
 
@@ -584,6 +593,34 @@ def test_git_repositories(bench: Bench, repository: str) -> None:
             GitSource(repository, checksum="0" * 40).load(work)
         with pytest.raises(BuildError, match="git fetch failed"):
             GitSource(repository, "no-such-branch").load(work)
+
+
+@pytest.fixture
+def served(website: str, repository: str, tmp_path: Path) -> str:
+    """The repository, on a web server that knows nothing of git."""
+    place = tmp_path / "www/p.git"
+    subprocess.run(["git", "clone", "-q", "--bare", repository, str(place)], check=True)
+    subprocess.run(["git", "-C", str(place), "update-server-info"], check=True)
+    return f"{website}/p.git"
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_git_repositories_of_plain_web_servers(bench: Bench, served: str) -> None:
+    files = bench.files(f"FROM scratch\nADD {served}#main:sub /a/\nADD {served} /b/\n")
+    assert files == {"a/file": b"in git", "b/sub/file": b"in git", "b/top": b"top"}
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_a_git_dir_is_the_same_each_time(served: str, tmp_path: Path) -> None:
+    builder = Builder.scratch().add(served, "/src", keep_git_dir=True)
+    images = []
+    for name in ("one", "two"):
+        with Store.open(tmp_path / name) as store:
+            written = Output("rootfs-directory", tmp_path / f"{name}-root")
+            images.append(builder.build(store=store, outputs=written))
+    assert images[0].digest == images[1].digest
+    status = ["git", "-C", str(tmp_path / "one-root/src"), "status", "--porcelain"]
+    assert subprocess.run(status, capture_output=True, check=True).stdout == b""
 
 
 @pytest.mark.parametrize(

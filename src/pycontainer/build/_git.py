@@ -33,6 +33,7 @@ _SETTINGS: Final = (
     "advice.detachedHead=false",
     "init.defaultBranch=main",
     "gc.auto=0",
+    "core.logAllRefUpdates=false",
 )
 
 
@@ -91,7 +92,7 @@ class GitSource(Source):
             raise BuildError(f"{self.url} needs git, which is not installed")
         directory = Path(tempfile.mkdtemp(prefix="git-", dir=work.scratch))
         directory.chmod(0o755)
-        self._git(["init", "--quiet"], directory, work)
+        self._git(["init", "--quiet", "--template="], directory, work)
         self._git(["remote", "add", "origin", self.url], directory, work)
         self._fetch(directory, work)
         commit = self._git(["rev-parse", "HEAD"], directory, work).strip()
@@ -100,7 +101,9 @@ class GitSource(Source):
         if (directory / ".gitmodules").is_file():
             modules = ["submodule", "update", "--init", "--recursive", "--quiet", "--depth=1"]
             self._git(modules, directory, work)
-        if not self.keep_git_dir:
+        if self.keep_git_dir:
+            self._forget_when(directory, work)
+        else:
             for found in [directory / ".git", *directory.rglob(".git")]:
                 found.unlink() if found.is_file() else remove_tree(found)
         wanted = (directory / self.directory).resolve()
@@ -108,18 +111,25 @@ class GitSource(Source):
             raise BuildError(f"{self.title}: there is no directory {self.directory}")
         return Directory(wanted)
 
+    def _forget_when(self, directory: Path, work: Work) -> None:
+        """Leave in ``.git`` nothing of this fetch: an index says when and where files were written."""
+        (directory / ".git/FETCH_HEAD").unlink(missing_ok=True)
+        (directory / ".git/index").unlink()
+        self._git(["read-tree", "HEAD"], directory, work)
+
     def _fetch(self, directory: Path, work: Work) -> None:
         ref = self.ref or "HEAD"
         fetch = ["fetch", "--quiet", "--no-tags"]
+        found = "FETCH_HEAD"
         try:
             self._git([*fetch, "--depth=1", "origin", ref], directory, work)
-            found = "FETCH_HEAD"
         except BuildError:
-            if not _COMMIT.fullmatch(ref):
-                raise
-            # Not every server gives out a commit by its name.
-            self._git([*fetch, "origin"], directory, work)
-            found = ref
+            # Plain web servers know nothing of depths, and not every server gives out a commit by its name.
+            if _COMMIT.fullmatch(ref):
+                found = ref
+                self._git([*fetch, "origin"], directory, work)
+            else:
+                self._git([*fetch, "origin", ref], directory, work)
         self._git(["checkout", "--quiet", "--detach", found], directory, work)
 
     def _git(self, words: Sequence[str], directory: Path, work: Work) -> str:

@@ -57,10 +57,15 @@ class Location:
             what, file=self.file, line=line, source=source, column=column, remedy=remedy
         )
 
+    def note(self, error: BaseException, near: str) -> None:
+        """Add the place to an error of another kind, which that has no attributes for."""
+        error.add_note(str(self.error(f"needed by {near}", near=near)))
+
     def located(self, error: BaseException) -> BaseException:
         """The error of a step that stands here, with the place in it; others as they are."""
         if isinstance(error, BuildStepFailed):
             error.file, error.line = self.file, self.first
+            error.source = self.lines[0] if self.lines else ""
             return error
         if type(error) is BuildError:
             return self.error(error.message, remedy=error.remedy)

@@ -326,7 +326,7 @@ class Lowering:
         except Error as error:
             if hint is not None:
                 error.remedy = f"{hint} {error.remedy or ''}".rstrip()
-            error.add_note(f"{location.file}:{location.first}: {location.lines[0].strip()}")
+            location.note(error, name)
             raise
 
     # --- what instructions refer to ----------------------------------------------------------
