@@ -183,6 +183,22 @@ class TestCollecting:
             "repositories/a/_tags/v1",
         }
 
+    def test_what_nobody_asks_for(self, storages: tuple[S3Storage, S3Storage]) -> None:
+        storage = storages[0]
+        blobs = [add_blob(storage, "a", data) for data in (b"wanted", b"unwanted")]
+        wanted, unwanted = (
+            add_manifest(storage, tag, blob) for tag, blob in zip("12", blobs, strict=True)
+        )
+        time.sleep(3)
+        storage.touch("a", wanted)
+        storage.touch("a", Digest.of(b"what is not there"))
+        evicted = storage.evict(unused=1.5)
+        assert (evicted.links, evicted.blobs) == (2, 2)
+        assert storages[1].manifest("a", "1") == storages[1].manifest("a", wanted)
+        assert read(storages[1], "a", blobs[0].digest) == b"wanted"
+        assert storages[1].manifest("a", unwanted) is None
+        assert storages[1].tags("a") == ["1"]
+
     def test_pushes_meanwhile_lose_nothing(self, bucket: S3Bucket) -> None:
         """Even if nothing counts as young, so that all that has no manifest yet is taken."""
         ended = threading.Event()

@@ -55,9 +55,11 @@ def push(client: Client, tag: str, manifest: Manifest = MANIFEST) -> None:
 
 
 @contextmanager
-def cache(path: Path, host: str, *, age: float = 60.0, **options: object) -> Iterator[Client]:
+def cache(
+    path: Path, host: str, *, age: float = 60.0, keep: float | None = None, **options: object
+) -> Iterator[Client]:
     """A client of a cache in front of a host."""
-    upstream = Upstream(host=host, age=age, timeout=5)
+    upstream = Upstream(host=host, age=age, keep=keep, timeout=5)
     with (
         serve(path, options=ServerOptions(upstream=upstream, **options)) as server,  # type: ignore[arg-type]
         Client(server.host) as client,
@@ -189,6 +191,63 @@ class TestPulls:
             with pytest.raises(RegistryBlobNotFound):
                 client.open_blob("team/app", absent)
             assert client.blob_size("team/app", absent.digest) is None
+
+
+class TestEviction:
+    def test_what_nobody_asks_for_goes_and_comes_again(
+        self, origin: RegistryServer, tmp_path: Path
+    ) -> None:
+        other = Descriptor("application/x", Digest.of(b"other"), 5)
+        unused = Manifest(config=other)
+        with Client(origin.host) as client:
+            client.push_blob("team/app", other, lambda: io.BytesIO(b"other"))
+            client.put_manifest("team/app", "2", unused.encode(), unused.media_type)
+        place = tmp_path / "cache"
+        gone = [place / "blobs/sha256" / each.digest.hex for each in (other, unused)]
+        with cache(place, origin.host, keep=1.0) as client:
+            for tag, blob in (("1", BLOB), ("2", other)):
+                client.get_manifest("team/app", tag)
+                read(client, blob)
+            assert all(path.exists() for path in gone)
+            deadline = time.monotonic() + 20
+            while any(path.exists() for path in gone):
+                assert time.monotonic() < deadline
+                assert client.get_manifest("team/app", "1").digest == MANIFEST.digest
+                time.sleep(0.05)
+            # What was asked for all the time is there, with its blob, and nothing else.
+            kept = {path.name for path in (place / "blobs/sha256").iterdir()}
+            assert kept == {MANIFEST.digest.hex, BLOB.digest.hex}
+            tags = place / "repositories/team/app/_tags"
+            assert [path.name for path in tags.iterdir()] == ["1"]
+            assert client.get_manifest("team/app", "2").digest == unused.digest
+            assert read(client, other) == b"other"
+
+    def test_also_what_an_earlier_server_left(self, origin: RegistryServer, tmp_path: Path) -> None:
+        place = tmp_path / "cache"
+        with cache(place, origin.host) as client:
+            client.get_manifest("team/app", "1")
+            read(client)
+        week_ago = time.time() - 7 * 24 * 3600
+        for path in place.glob("repositories/team/app/*/sha256/*"):
+            os.utime(path, (week_ago, week_ago))
+        with cache(place, origin.host, keep=24 * 3600.0):
+            deadline = time.monotonic() + 10
+            while list((place / "blobs/sha256").iterdir()):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def test_nothing_goes_by_itself_where_that_is_not_asked(
+        self, origin: RegistryServer, tmp_path: Path
+    ) -> None:
+        place = tmp_path / "cache"
+        with cache(place, origin.host) as client:
+            client.get_manifest("team/app", "1")
+            read(client)
+        for path in place.glob("repositories/team/app/*/sha256/*"):
+            os.utime(path, (0, 0))
+        with cache(place, origin.host) as client:
+            time.sleep(0.5)
+        assert len(list((place / "blobs/sha256").iterdir())) == 2
 
 
 class TestTags:

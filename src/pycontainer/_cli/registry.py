@@ -73,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for which a tag counts as known (60)",
     )
     parser.add_argument(
+        "--upstream-keep",
+        type=float,
+        metavar="SECONDS",
+        help="after which what nobody has asked for goes (never)",
+    )
+    parser.add_argument(
         "--access-log", action="store_true", help="write each request to the standard error"
     )
     parser.add_argument("--metrics", action="store_true", help="show /metrics for Prometheus")
@@ -172,6 +178,7 @@ def _upstream(arguments: argparse.Namespace) -> Upstream | None:
         host=arguments.upstream,
         credentials=None if arguments.upstream_login else ANONYMOUS,
         age=arguments.upstream_age,
+        keep=arguments.upstream_keep,
     )
 
 

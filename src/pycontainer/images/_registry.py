@@ -341,13 +341,9 @@ class Registry:
 
         Raises:
             RegistryError: The address cannot be listened at, the directory cannot be written, or the
-                certificate not be read.
+                certificate not be read, or a store would be a cache of another registry.
             UnsupportedFeature: The extra ``server`` is not installed.
         """
-        if isinstance(place, Store) and options is not None and options.upstream is not None:
-            raise RegistryError(
-                "a store cannot be a cache of another registry", remedy="give it a directory"
-            )
         storage = StoreStorage(place) if isinstance(place, Store) else place
         return serve(storage, address=address, options=options)
 

@@ -15,11 +15,11 @@ underscore, so the directories of one are never mistaken for repositories beneat
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from pycontainer.content import BlobDir
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from pycontainer.registry._storage import Pace, Upload
+    from pycontainer.registry._storage import Going, Pace, Upload
 
 __all__ = ["FileStorage"]
 
@@ -177,6 +177,14 @@ class FileStorage:
     def _tagged(self, repository: str, tag: str) -> Digest:
         return Digest.parse(_read(f"{self._repositories}/{repository}/_tags/{tag}").decode())
 
+    def _targets(self, repository: str) -> dict[str, Digest]:
+        """What each tag names."""
+        found = {}
+        for tag in self.tags(repository) or ():
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                found[tag] = self._tagged(repository, tag)
+        return found
+
     def _names(self, repository: str, tag: str, digest: Digest) -> bool:
         try:
             return self._tagged(repository, tag) == digest
@@ -237,10 +245,22 @@ class FileStorage:
 
     def collect(self, *, young: float, untagged: bool) -> Collected:
         """Take away what no manifest needs, beside servers that go on."""
+        return self._collect(time.time() - young, "untagged" if untagged else "none")
+
+    def touch(self, repository: str, digest: Digest) -> None:
+        """Note that somebody asked for a manifest; nothing if it is not there."""
+        with contextlib.suppress(FileNotFoundError), self._uncollected():
+            os.utime(self._link(repository, "_manifests", digest))
+
+    def evict(self, *, unused: float) -> Collected:
+        """Take away the manifests that nobody has asked for in so many seconds, with their tags and blobs."""
+        return self._collect(time.time() - unused, "all")
+
+    def _collect(self, oldest: float, going: Going) -> Collected:
         links = 0
         for repository in self._with(*_HOLDERS):
             with _locked(self._lock, fcntl.LOCK_EX):
-                links += self._collect_links(repository, time.time() - young, untagged=untagged)
+                links += self._collect_links(repository, oldest, going)
         blobs, freed = 0, 0
         with _locked(self._lock, fcntl.LOCK_EX):
             held = {digest for name in self._with(*_HOLDERS) for digest in self._held(name)}
@@ -251,18 +271,21 @@ class FileStorage:
                     blobs += 1
         return Collected(links, blobs, freed)
 
-    def _collect_links(self, repository: str, oldest: float, *, untagged: bool) -> int:
+    def _collect_links(self, repository: str, oldest: float, going: Going) -> int:
         """Take from a repository what its manifests do not need, unless it came after `oldest`."""
         manifests = set(self._digests(repository, "_manifests"))
         documents = {digest: self._document(repository, digest) for digest in manifests}
+        tags = self._targets(repository) if going != "none" else {}
         count = 0
-        if untagged:
-            tagged = {self._tagged(repository, tag) for tag in self.tags(repository) or ()}
-            for digest in manifests - reachable(tagged, documents):
+        if going != "none":
+            needed = reachable(tags.values(), documents) if going == "untagged" else set()
+            for digest in manifests - needed:
                 count += self._drop(repository, "_manifests", digest, oldest)
         kept = {d for d in manifests if self._link(repository, "_manifests", d).exists()}
-        needed = {part for digest in kept for part in digests_in(documents[digest])}
-        for digest in set(self._digests(repository, "_blobs")) - needed:
+        for tag in [tag for tag, digest in tags.items() if digest in manifests - kept]:
+            self.delete_tag(repository, tag)
+        parts = {part for digest in kept for part in digests_in(documents[digest])}
+        for digest in set(self._digests(repository, "_blobs")) - parts:
             count += self._drop(repository, "_blobs", digest, oldest)
         return count
 
@@ -298,7 +321,7 @@ class FileStorage:
 # --- small files -------------------------------------------------------------------------------
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(path: Path, how: int) -> Iterator[None]:
     """Hold a lock of flock(2), shared or alone, against threads and processes."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

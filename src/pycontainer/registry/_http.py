@@ -98,7 +98,10 @@ async def _serve(
 
 
 async def _expire_uploads(service: Service) -> None:
-    seconds = service.options.upload_seconds
+    seconds, upstream = service.options.upload_seconds, service.options.upstream
+    pause = min(seconds / 2, _EXPIRE_SECONDS)
+    if upstream is not None and upstream.keep is not None:
+        pause = min(pause, upstream.keep / 4)
     while True:
         try:
             count = await asyncio.get_running_loop().run_in_executor(
@@ -107,8 +110,8 @@ async def _expire_uploads(service: Service) -> None:
             if count:
                 _log.info("%d uploads had lain still for %.0f seconds", count, seconds)
         except (OSError, StorageFailed):
-            _log.exception("uploads that lie still could not be removed")
-        await asyncio.sleep(min(seconds / 2, _EXPIRE_SECONDS))
+            _log.exception("what lies still could not be removed")
+        await asyncio.sleep(pause)
 
 
 class _Server(HTTPServer):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from pycontainer.oci import Descriptor
     from pycontainer.registry._s3_bucket import S3Bucket
-    from pycontainer.registry._storage import Pace, Upload
+    from pycontainer.registry._storage import Going, Pace, Upload
 
 __all__ = ["S3Storage"]
 
@@ -256,6 +256,24 @@ class S3Storage:
 
     def collect(self, *, young: float, untagged: bool) -> Collected:
         """Take away what no manifest needs, beside servers that go on."""
+        return self._collect(young, "untagged" if untagged else "none")
+
+    def touch(self, repository: str, digest: Digest) -> None:
+        """Note that somebody asked for a manifest; nothing if it is not there."""
+        key = _link(repository, "_manifests", digest)
+
+        def write_again() -> None:
+            media_type = self._objects.get(key)
+            if media_type is not None:
+                self._objects.put(key, media_type)
+
+        self.undisturbed(write_again)
+
+    def evict(self, *, unused: float) -> Collected:
+        """Take away the manifests that nobody has asked for in so many seconds, with their tags and blobs."""
+        return self._collect(unused, "all")
+
+    def _collect(self, young: float, going: Going) -> Collected:
         oldest = self._objects.now() - young
         links = 0
         for repository in list(self._with(*_HOLDERS)):
@@ -263,10 +281,12 @@ class S3Storage:
             known = self._documents(repository, {})
             with self._sweep() as check:
                 known = self._documents(repository, known)
-                for key in self._garbage(repository, known, oldest, untagged=untagged):
+                for key in self._garbage(repository, known, oldest, going):
                     check()
                     self._objects.delete(key)
                     links += 1
+                if going == "all":
+                    self._drop_tags_of_nothing(repository)
         return self._collect_blobs(links, oldest)
 
     def _collect_blobs(self, links: int, oldest: float) -> Collected:
@@ -313,14 +333,12 @@ class S3Storage:
         repository: str,
         documents: dict[Digest, Manifest | Index | None],
         oldest: float,
-        *,
-        untagged: bool,
+        going: Going,
     ) -> Iterator[str]:
         """Keys of what a repository holds and does not need, unless it came after `oldest`."""
         kept = set(documents)
-        if untagged:
-            tags = (self._tagged(repository, tag) for tag in self.tags(repository) or ())
-            needed = reachable([digest for digest in tags if digest is not None], documents)
+        if going != "none":
+            needed = self._reachable(repository, documents) if going == "untagged" else set()
             for listed in list(self._listed(repository, "_manifests")):
                 if _digest(listed) not in needed and listed.changed < oldest:
                     kept.discard(_digest(listed))
@@ -329,6 +347,21 @@ class S3Storage:
         for listed in list(self._listed(repository, "_blobs")):
             if _digest(listed) not in parts and listed.changed < oldest:
                 yield listed.key
+
+    def _reachable(
+        self, repository: str, documents: dict[Digest, Manifest | Index | None]
+    ) -> set[Digest]:
+        tags = (self._tagged(repository, tag) for tag in self.tags(repository) or ())
+        return reachable([digest for digest in tags if digest is not None], documents)
+
+    def _drop_tags_of_nothing(self, repository: str) -> None:
+        for tag in self.tags(repository) or ():
+            digest = self._tagged(repository, tag)
+            if (
+                digest is not None
+                and self._objects.head(_link(repository, "_manifests", digest)) is None
+            ):
+                self.delete_tag(repository, tag)
 
     def _listed(self, repository: str, kind: str) -> Iterator[Listed]:
         return self._objects.list(_directory(repository, kind))

@@ -14,7 +14,7 @@ from pycontainer.errors import RegistryError, UnsupportedFeature
 from pycontainer.registry._files import FileStorage
 from pycontainer.registry._s3_bucket import S3Bucket
 from pycontainer.registry._server_options import ServerOptions
-from pycontainer.registry._storage import StorageFailed
+from pycontainer.registry._storage import CacheStorage, StorageFailed
 from pycontainer.registry._upstream import ProxyStorage
 
 if TYPE_CHECKING:
@@ -46,12 +46,16 @@ def serve(
 
     Raises:
         RegistryError: The address cannot be listened at, the directory cannot be written, or the
-            certificate not be read.
+            certificate not be read; or the storage cannot be a cache, and `options` name an upstream.
         UnsupportedFeature: Tornado is not installed (the extra ``server``).
     """
     options = options or ServerOptions()
     storage = _storage(place)
     if options.upstream is not None:
+        if not isinstance(storage, CacheStorage):
+            raise RegistryError(
+                "a store cannot be a cache of another registry", remedy="give it a directory"
+            )
         storage = ProxyStorage(storage, options.upstream)
     tls = _tls(options)
     sock = _listen(address)

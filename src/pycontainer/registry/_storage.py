@@ -5,7 +5,7 @@ The server calls a storage from worker threads; each call may block. Nothing her
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeVar, runtime_checkable
 
 from attrs import frozen
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pycontainer.registry._arriving import Arriving
 
 __all__ = [
+    "CacheStorage",
     "Collected",
+    "Going",
     "Needed",
     "Storage",
     "StorageFailed",
@@ -26,6 +28,9 @@ __all__ = [
 ]
 
 Pace = Literal["quick", "local", "remote"]
+Going = Literal["none", "untagged", "all"]
+"""Which manifests a collection takes away, if they are old enough."""
+
 T = TypeVar("T")
 
 
@@ -185,3 +190,14 @@ class Storage(Protocol):
 
     def collect(self, *, young: float, untagged: bool) -> Collected:
         """Take away what no manifest needs, beside servers that go on; see `RegistryServer.collect`."""
+
+
+@runtime_checkable
+class CacheStorage(Storage, Protocol):
+    """A `Storage` of what can be had from elsewhere again, and so may go when nobody asks for it."""
+
+    def touch(self, repository: str, digest: Digest) -> None:
+        """Note that somebody asked for a manifest; nothing if it is not there."""
+
+    def evict(self, *, unused: float) -> Collected:
+        """Take away the manifests that nobody has asked for in so many seconds, with their tags and blobs."""

@@ -26,11 +26,12 @@ from pycontainer.registry._credentials import ANONYMOUS, Credentials
 from pycontainer.registry._deadline import Deadline, within
 from pycontainer.registry._retry import PASSING
 from pycontainer.registry._storage import StoredManifest
+from pycontainer.registry._use import Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pycontainer.registry._storage import Collected, Pace, Storage, Upload
+    from pycontainer.registry._storage import CacheStorage, Collected, Pace, Upload
     from pycontainer.registry._tls import Tls
 
 __all__ = ["ProxyStorage", "Upstream"]
@@ -58,6 +59,8 @@ class Upstream:
             configuration of the serving user names. Who may pull from the server sees all that these
             may read: see `ServerOptions.authorize`. What clients send of their own never goes there.
         age: Seconds for which a tag counts as known before the upstream is asked for it again.
+        keep: Seconds after which what nobody has asked for goes, and is fetched again when somebody
+            does; None keeps all. It may stay longer by a quarter, or an hour if that is less.
         tls: How to speak TLS to it; None for what this machine has configured.
         insecure: Whether plain HTTP may be spoken to it; None: only to this machine.
         timeout: Seconds for a connection to come up, and for each wait for bytes.
@@ -66,6 +69,7 @@ class Upstream:
     host: str = _HUB
     credentials: Credentials | None = field(default=ANONYMOUS, repr=False)
     age: float = 60.0
+    keep: float | None = None
     tls: Tls | None = None
     insecure: bool | None = None
     timeout: float = 30.0
@@ -84,7 +88,7 @@ class ProxyStorage:
 
     pace: Pace = "remote"
 
-    def __init__(self, storage: Storage, upstream: Upstream) -> None:
+    def __init__(self, storage: CacheStorage, upstream: Upstream) -> None:
         self._storage = storage
         self._upstream = upstream
         self._client = Client(
@@ -95,6 +99,7 @@ class ProxyStorage:
             tls=upstream.tls,
         )
         self._checked: dict[tuple[str, str], float] = {}
+        self._use = Use(storage, upstream.keep)
         self._rests_until = 0.0
         self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
         self._coming: dict[tuple[str, Digest], Arriving] = {}
@@ -119,6 +124,12 @@ class ProxyStorage:
             RegistryError: It is not held, and the upstream cannot be reached or refuses.
         """
         repository = self._named(repository)
+        found = self._find(repository, target)
+        if found is not None:
+            self._use.note(repository, found.digest)
+        return found
+
+    def _find(self, repository: str, target: str | Digest) -> StoredManifest | None:
         held = self._storage.manifest(repository, target)
         if held is not None and (isinstance(target, Digest) or self._is_known(repository, target)):
             return held
@@ -343,7 +354,8 @@ class ProxyStorage:
         return self._storage.undisturbed(work)
 
     def expire_uploads(self, seconds: float) -> int:
-        """As of the storage beneath."""
+        """As of the storage beneath; what nobody has asked for goes then, too."""
+        self._use.evict()
         return self._storage.expire_uploads(seconds)
 
     def collect(self, *, young: float, untagged: bool) -> Collected:
