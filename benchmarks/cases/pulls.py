@@ -142,6 +142,33 @@ def pull_gzip_eight(directory: Path) -> Iterator[Pair]:
 
 
 @case(
+    "Cold pull, gzip, eight layers, large image, against skopeo",
+    rounds=7,
+    warm_up=1,
+    group="registry",
+)
+@contextlib.contextmanager
+def pull_skopeo_eight(directory: Path) -> Iterator[Pair]:
+    """The same against `skopeo copy` to Podman's storage, which unpacks the layers, too.
+
+    It is a fresh process that does all its work itself. Ours keeps the blobs, too, and syncs those.
+    """
+    with _registry(directory, peers.layout("large", "gzip", 8)) as host:
+        podman = peers.Podman(directory / "podman")
+        name = f"{host}/{_NAME}"
+        peer = Side(
+            "skopeo copy",
+            lambda: peers.skopeo(
+                "copy", "--src-tls-verify=false", f"docker://{name}", podman.transport(name)
+            ),
+            before=os.sync,
+            after=lambda: podman("image", "rm", "--force", name),
+            count=podman.entries,
+        )
+        yield _ours(host, directory / "place"), peer
+
+
+@case(
     "Cold pull, zstd, large image",
     rounds=7,
     warm_up=1,

@@ -27,14 +27,40 @@ def _ours(image: pc.Image, registry: peers.RegistryPeer) -> Side:
     return Side("pycontainer", call, before=registry.empty, count=registry.blobs)
 
 
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
 @contextlib.contextmanager
-def _against_skopeo(directory: Path, name: Name) -> Iterator[Pair]:
-    layout = peers.layout(name, "gzip")
+def _against_skopeo(directory: Path, name: Name, layers: int = 1) -> Iterator[Pair]:
+    layout = peers.layout(name, "gzip", layers)
     with loaded(layout, directory) as image, peers.registry(directory) as registry:
         peer = Side(
             "skopeo copy",
             lambda: registry.take(layout, _NAME),
             before=registry.empty,
+            count=registry.blobs,
+        )
+        yield _ours(image, registry), peer
+
+
+@contextlib.contextmanager
+def _against_docker(directory: Path, layers: int = 1) -> Iterator[Pair]:
+    layout = peers.layout("large", "gzip", layers)
+    with (
+        loaded(layout, directory) as image,
+        peers.registry(directory) as registry,
+        peers.dockerd(directory / "docker") as docker,
+    ):
+        registry.take(layout, _NAME)
+        name = f"{registry.host}/{_NAME}"
+        docker("pull", "--quiet", name)
+        peer = Side(
+            "docker push",
+            lambda: docker("push", "--quiet", name),
+            before=registry.empty,
+            daemons=docker.processor_seconds,
             count=registry.blobs,
         )
         yield _ours(image, registry), peer
@@ -56,23 +82,8 @@ def push_docker(directory: Path) -> Iterator[Pair]:
     is started each time. Docker keeps a layer's files alone and has to compress them again. The
     registry's processor time does not count. Neither side writes anything to its own disk.
     """
-    layout = peers.layout("large", "gzip")
-    with (
-        loaded(layout, directory) as image,
-        peers.registry(directory) as registry,
-        peers.dockerd(directory / "docker") as docker,
-    ):
-        registry.take(layout, _NAME)
-        name = f"{registry.host}/{_NAME}"
-        docker("pull", "--quiet", name)
-        peer = Side(
-            "docker push",
-            lambda: docker("push", "--quiet", name),
-            before=registry.empty,
-            daemons=docker.processor_seconds,
-            count=registry.blobs,
-        )
-        yield _ours(image, registry), peer
+    with _against_docker(directory) as pair:
+        yield pair
 
 
 @case(
@@ -91,6 +102,68 @@ def push_skopeo(directory: Path) -> Iterator[Pair]:
     """
     with _against_skopeo(directory, "large") as pair:
         yield pair
+
+
+@case(
+    "Push of a stored image, large, eight layers, against docker",
+    rounds=7,
+    warm_up=1,
+    group="registry",
+)
+@contextlib.contextmanager
+def push_docker_eight(directory: Path) -> Iterator[Pair]:
+    """Against `docker push`, the same files in eight layers of about equal size.
+
+    Both send several at a time. Ours is bounded by the registry, which digests and syncs what it gets.
+    """
+    with _against_docker(directory, 8) as pair:
+        yield pair
+
+
+@case(
+    "Push of a stored image, large, eight layers, against skopeo",
+    rounds=9,
+    warm_up=1,
+    group="registry",
+)
+@contextlib.contextmanager
+def push_skopeo_eight(directory: Path) -> Iterator[Pair]:
+    """The same against `skopeo copy` from an OCI layout, in eight layers of about equal size."""
+    with _against_skopeo(directory, "large", 8) as pair:
+        yield pair
+
+
+@case(
+    "Copy between registries, large, eight layers",
+    rounds=9,
+    warm_up=1,
+    group="registry",
+)
+@contextlib.contextmanager
+def copy_skopeo_eight(directory: Path) -> Iterator[Pair]:
+    """An image of eight gzip layers, 1 GB unpacked, goes from one docker-registry to another that is empty.
+
+    `Registry.copy` in this process, against `skopeo copy`, a fresh process. Neither unpacks anything.
+    """
+    with contextlib.ExitStack() as stack:
+        source, target = (
+            stack.enter_context(peers.registry(_made(directory / name))) for name in ("a", "b")
+        )
+        source.take(peers.layout("large", "gzip", 8), _NAME)
+
+        def ours() -> None:
+            with pc.Registry(source.host) as here, pc.Registry(target.host) as there:
+                here.copy(_NAME, _NAME, to=there)
+
+        def skopeo() -> None:
+            options = ("--src-tls-verify=false", "--dest-tls-verify=false")
+            names = (f"docker://{registry.host}/{_NAME}" for registry in (source, target))
+            peers.skopeo("copy", *options, *names)
+
+        yield (
+            Side("pycontainer", ours, before=target.empty, count=target.blobs),
+            Side("skopeo copy", skopeo, before=target.empty, count=target.blobs),
+        )
 
 
 @case("Push an image", rounds=10)

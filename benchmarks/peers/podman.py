@@ -27,6 +27,10 @@ class Podman:
         options += ["--events-backend", "none"]
         call("podman", *options, *arguments, env={"TMPDIR": str(temporary)})
 
+    def transport(self, name: str) -> str:
+        """How skopeo calls an image in this storage."""
+        return f"containers-storage:[overlay@{self.directory}/root+{self.directory}/run]{name}"
+
     def entries(self) -> int:
         """How many files and directories its layers hold."""
         return sum(map(count, self.directory.glob("root/overlay/*/diff")))
