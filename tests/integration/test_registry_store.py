@@ -82,6 +82,8 @@ class TestPulls:
             ("team/app:1", "team/app:1"),
             ("ghcr.io/team/app:1", "ghcr.io/team/app:1"),
             ("localhost/app:1", "localhost/app:1"),
+            ("localhost:5000/app:1", "localhost__5000/app:1"),
+            ("registry.example:443/team/app:1", "registry.example__443/team/app:1"),
         ],
     )
     def test_an_image_by_the_name_people_write(
@@ -135,12 +137,13 @@ class TestPulls:
     def test_names_of_repositories(
         self, store: Store, server: RegistryServer, client: Client, tmp_path: Path
     ) -> None:
-        for name in ("app:1", "app:2", "ghcr.io/team/app:1", "localhost:5000/hidden:1"):
+        ported = ("localhost:5000/app:1", "[::1]:5000/hidden:1")
+        for name in ("app:1", "app:2", "ghcr.io/team/app:1", *ported):
             image_in(store, tmp_path, name)
         image_in(store, tmp_path, None, "unnamed")
         with urllib.request.urlopen(f"{server.url}/v2/_catalog") as answer:
             names = json.load(answer)["repositories"]
-        assert names == ["app", "ghcr.io/team/app"]
+        assert names == ["app", "ghcr.io/team/app", "localhost__5000/app"]
         assert client.tags("app") == ["1", "2"]
         with pytest.raises(ManifestNotFound):
             client.tags("absent")
@@ -165,6 +168,16 @@ class TestPushes:
         store.collect()
         assert not store.blobs.exists(image.digest)
         assert store.blobs.exists(later.digest)
+
+    def test_names_with_ports(
+        self, store: Store, other: Store, server: RegistryServer, tmp_path: Path
+    ) -> None:
+        image = image_in(other, tmp_path, "app:1")
+        with Registry(server.host) as registry:
+            registry.push(image, "localhost__5000/app:1")
+            registry.push(image, "team__x/app:1")
+        assert Image.get("localhost:5000/app:1", store=store).digest == image.digest
+        assert Image.get("team__x/app:1", store=store).digest == image.digest
 
     def test_blobs_wait_for_their_manifest(
         self, store: Store, server: RegistryServer, client: Client

@@ -1,14 +1,15 @@
 """A store as the storage of a registry server: what its images name is there, without a copy of any blob.
 
-A repository is the name that people write before the colon, ``app`` or ``ghcr.io/team/app``; its tags are
-those of the images and indexes of that name. What is pushed under a tag becomes an image of the store. What
-no tag leads to is held by roots that outlive the server: blobs until a manifest has had time to come,
-manifests that were pushed by digest until they are deleted.
+A repository is the name that people write before the tag, ``app`` or ``ghcr.io/team/app``, with ``__`` for
+the colon before a port; its tags are those of the images and indexes of that name. What is pushed under a tag
+becomes an image of the store. What no tag leads to is held by roots that outlive the server: blobs until a
+manifest has had time to come, manifests that were pushed by digest until they are deleted.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
@@ -55,6 +56,9 @@ _IMAGE: Final = "image"
 _INDEX: Final = "index"
 _ARTIFACT: Final = "artifact"
 _NAMED: Final = (_INDEX, _IMAGE, _ARTIFACT)
+_PORTED: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)__([0-9]{1,5})/(.+)")
+"""A repository that stands for a host with a port; names of hosts have no underscores."""
+
 _LARGEST_DOCUMENT: Final = 16 << 20
 _FRESH_SECONDS: Final = 60.0
 _SCHEMA: Final = Schema(
@@ -348,15 +352,15 @@ class StoreStorage:
         return sorted(tag for tag in tags if "@" not in tag)
 
     def repositories(self) -> list[str]:
-        """Names of all repositories, sorted; an image of a host with a port has none."""
+        """Names of all repositories, sorted; an image of a host with an IPv6 address has none."""
         names = set()
         for kind in (*_NAMED, _MANIFEST):
             for root in self._store.roots(kind):
                 if "/" not in root.name:  # an image without a name
                     continue
-                reference = Reference.parse(root.name).with_tag("any")
-                if ":" not in reference.registry:
-                    names.add(reference.familiar.removesuffix(":any"))
+                reference = Reference.parse(root.name)
+                if "[" not in reference.registry:
+                    names.add(_repository_of(reference))
         return sorted(names)
 
     def referrers(self, repository: str, subject: Digest) -> list[Descriptor]:
@@ -426,10 +430,20 @@ class StoreStorage:
 
 def _name_of(repository: str) -> str:
     """Registry and repository of the images that a repository of the server holds."""
+    ported = _PORTED.fullmatch(repository)
+    text = repository if ported is None else "{}:{}/{}".format(*ported.groups())
     try:
-        return Reference.parse(f"{repository}:any").name
+        return Reference.parse(f"{text}:any").name
     except InvalidReference:  # what is a repository need not be a host and a repository
         return f"docker.io/{repository}"
+
+
+def _repository_of(reference: Reference) -> str:
+    """What holds the images of a name; a repository cannot have the colon of a port in it."""
+    host, colon, port = reference.registry.partition(":")
+    if colon:
+        return f"{host}__{port}/{reference.repository}"
+    return reference.with_tag("any").familiar.removesuffix(":any")
 
 
 def _roots(name: str) -> list[tuple[str, str]]:
