@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import resource
 import stat
 import threading
@@ -770,6 +771,33 @@ def test_a_slow_source_shows_in_its_stage(root: Path) -> None:
     unpack(Slow(TAR), root, ownership=USER, events=told.append)
     slowest = max(told[-1].stages, key=lambda stage: stage.seconds)
     assert (slowest.name, slowest.seconds >= 0.05) == ("receive", True)
+
+
+class Trickle(io.BytesIO):
+    """A slow line: a little at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        time.sleep(0.02)
+        return super().read(min(size or -1, 1 << 16))
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_one_large_file_tells_too_while_it_comes(root: Path, compression: Compression) -> None:
+    data = random.Random(0).randbytes(3 << 20)
+    blob, _ = compressed(compression, archive(file(b"large", data)))
+    told: list[LayerEvent] = []
+    unpack(Trickle(blob), root, ownership=USER, events=told.append)
+    come = [event.received for event in told if not event.done]
+    assert len(come) >= 2
+    assert come[0] < come[1] <= len(blob)
+
+    def stop(_: LayerEvent) -> None:
+        raise RuntimeError("enough")
+
+    source = Trickle(blob)
+    with pytest.raises(RuntimeError, match="enough"):
+        unpack(source, root, ownership=USER, events=stop)
+    assert source.tell() < len(blob)
 
 
 def test_an_exception_of_the_callback_ends_it(root: Path) -> None:

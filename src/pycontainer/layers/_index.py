@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
@@ -26,7 +25,7 @@ from pycontainer.layers._erofs import (
     lay_out,
     superblock,
 )
-from pycontainer.layers._pipeline import Feed, Unpacked
+from pycontainer.layers._pipeline import Feed, Teller, Unpacked
 from pycontainer.layers._reader import TarReader
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ _VERSION: Final = 1
 _TAR_OFFSET: Final = 4096
 _PAGE: Final = 4096
 _CHUNK: Final = 1 << 20
-_EVENT_SECONDS: Final = 0.1
 _ENTRIES_BETWEEN_LOOKS: Final = 256  # at the clock
 
 
@@ -146,16 +144,13 @@ def _index(
     chunks: Iterator[bytes], tree: Tree, feed: Feed, events: Callable[[LayerEvent], None] | None
 ) -> None:
     put = tree.put
-    told = feed.begun
-    reader = TarReader(chunks)
+    teller = None if events is None else Teller(feed, lambda: tree.entries, events)
+    reader = TarReader(chunks if teller is None else teller.between(chunks))
     for entry in reader:
         at = reader.position
         put(entry, at - entry.size if type(entry.content) is AtHand else at)
-        if events is not None and tree.entries % _ENTRIES_BETWEEN_LOOKS == 0:
-            now = time.perf_counter()
-            if now - told >= _EVENT_SECONDS:
-                told = now
-                events(feed.event(tree.entries))
+        if teller is not None and tree.entries % _ENTRIES_BETWEEN_LOOKS == 0:
+            teller.look()
 
 
 @contextmanager

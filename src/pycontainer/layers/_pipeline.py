@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pycontainer.content import BlobWriter, Readable
     from pycontainer.layers._entry import Entry
 
-__all__ = ["Feed", "Packed", "Unpacked", "pack", "tar_digest", "unpack"]
+__all__ = ["Feed", "Packed", "Teller", "Unpacked", "pack", "tar_digest", "unpack"]
 
 _DEPTH: Final = 8  # chunks in a pipe: 8 MiB
 _DEPTH_RECEIVED: Final = 4
@@ -125,15 +125,44 @@ def unpack(
 
 def _extract(feed: Feed, extractor: Extractor, events: Callable[[LayerEvent], None] | None) -> None:
     put = extractor.put
-    told = feed.begun
-    for entry in TarReader(feed.chunks()):
+    teller = None if events is None else Teller(feed, lambda: extractor.entries, events)
+    chunks = feed.chunks()
+    for entry in TarReader(chunks if teller is None else teller.between(chunks)):
         put(entry)
-        if events is not None and extractor.entries % _ENTRIES_BETWEEN_LOOKS == 0:
-            now = time.perf_counter()
-            if now - told >= _EVENT_SECONDS:
-                told = now
-                events(feed.event(extractor.entries))
+        if teller is not None and extractor.entries % _ENTRIES_BETWEEN_LOOKS == 0:
+            teller.look()
     extractor.finish()
+
+
+class Teller:
+    """Tells now and then how far a layer has come: between entries, and between the pieces of a large one.
+
+    Args:
+        feed: Where the layer comes from.
+        entries: How many entries there are so far.
+        events: Who is told.
+    """
+
+    def __init__(
+        self, feed: Feed, entries: Callable[[], int], events: Callable[[LayerEvent], None]
+    ) -> None:
+        self._feed = feed
+        self._entries = entries
+        self._events = events
+        self._told = feed.begun
+
+    def look(self) -> None:
+        """Tell if it is time to."""
+        now = time.perf_counter()
+        if now - self._told >= _EVENT_SECONDS:
+            self._told = now
+            self._events(self._feed.event(self._entries()))
+
+    def between(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same pieces, with a look after each."""
+        for chunk in chunks:
+            yield chunk
+            self.look()
 
 
 def tar_digest(source: Readable, compression: Compression | None = None) -> tuple[Digest, int]:
