@@ -611,6 +611,18 @@ def test_git_repositories_of_plain_web_servers(bench: Bench, served: str) -> Non
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_git_repositories_as_named_contexts(bench: Bench, served: str) -> None:
+    text = "FROM scratch\nCOPY --from=project . /\n"
+    assert bench.files(text, contexts={"project": f"{served}#main:sub"}) == {"file": b"in git"}
+    printed = bench.builder(text, contexts={"project": f"{served}#main:sub"}).to_dockerfile()
+    assert str(printed) == text
+    assert printed.contexts == {"project": f"{served}#main:sub"}
+    with pytest.raises(BuildError, match="no context can be had from oci-layout://place") as caught:
+        bench.build(text, contexts={"project": "oci-layout://place"})
+    assert "Image.load" in str(caught.value.remedy)
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_a_git_dir_is_the_same_each_time(served: str, tmp_path: Path) -> None:
     builder = Builder.scratch().add(served, "/src", keep_git_dir=True)
     images = []

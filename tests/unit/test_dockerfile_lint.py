@@ -24,6 +24,7 @@ def rules(text: str, *, ignore: Sequence[str] = ()) -> list[tuple[str, int]]:
         ("FROM --platform=$TARGETPLATFORM x", "RedundantTargetPlatform"),
         ("FROM --platform=linux/amd64 x", "FromPlatformFlagConstDisallowed"),
         ("FROM x:$TAG", "UndefinedArgInFrom"),
+        ("FROM --platform=$BUILDPLATFROM x", "UndefinedArgInFrom"),
     ],
 )
 def test_of_from(text: str, rule: str) -> None:
@@ -52,6 +53,35 @@ def test_of_from(text: str, rule: str) -> None:
 def test_of_instructions(line: str, rule: str) -> None:
     found = rules(f"FROM scratch\n{line}\nLABEL x=y\n", ignore=["*.key"])
     assert [name for name, _ in found] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("arg", "image", "sound"),
+    [
+        ("TAG", "busybox:${TAG}", False),
+        ("TAG=", "busybox:${TAG}", False),
+        ("TAG", "$TAG", False),
+        ("TAG=latest", "busybox:${TAG}", True),
+        ("TAG", "busybox:stable${TAG}", True),
+        ("TAG", "busybox:${TAG:-3.14}", True),
+    ],
+)
+def test_of_default_arguments(arg: str, image: str, sound: bool) -> None:
+    found = rules(f"ARG {arg}\nFROM {image}\n")
+    assert found == ([] if sound else [("InvalidDefaultArgInFrom", 2)])
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("FROM nginx\nWORKDIR usr/share\nWORKDIR html\n", [2]),
+        ("FROM nginx\nWORKDIR /usr\nWORKDIR share\n", []),
+        ("FROM nginx AS web\nWORKDIR /usr\nFROM web AS more\nFROM more\nWORKDIR share\n", []),
+        ("FROM nginx AS web\nFROM web\nWORKDIR share\n", [3]),
+    ],
+)
+def test_of_relative_directories(text: str, lines: list[int]) -> None:
+    assert rules(text) == [("WorkdirRelativePath", line) for line in lines]
 
 
 def test_of_whole_files() -> None:

@@ -121,8 +121,8 @@ class Builder(FileSteps):
                 ``{"default": os.environ["SSH_AUTH_SOCK"]}``, or one or several files of private keys,
                 which OpenSSH's agent then holds while the command runs.
             contexts: Further contexts that FROM and ``--from`` can name: directories, images, stages,
-                or names of images as ``docker-image://name``. They go before stages and images of the
-                same name.
+                names of images as ``docker-image://name``, or git repositories as `add` takes them. They
+                go before stages and images of the same name.
             platform: For which platform to build; None for this machine's.
             insecure: Whether ``RUN --security=insecure`` is allowed.
             store: Where base images are, or are pulled to, and where `build` builds; None for the

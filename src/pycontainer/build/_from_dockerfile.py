@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pycontainer.build._file_steps import FileSteps
+from pycontainer.build._git import parse_git
 from pycontainer.build._given import Given, Origin
 from pycontainer.build._graph import Vertex
 from pycontainer.build._sources import LocalSource
@@ -13,6 +15,7 @@ from pycontainer.build.dockerfile._frontend import read_request
 from pycontainer.build.dockerfile._ignore_file import read_ignore
 from pycontainer.build.dockerfile._lowering import Lowered, NamedContext, lower
 from pycontainer.build.dockerfile._scope import PROXIES
+from pycontainer.errors import BuildError
 from pycontainer.images import Image
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from pycontainer.oci import Platform
 
 __all__ = ["read_dockerfile"]
+
+_SCHEME: Final = re.compile("[a-z][a-z0-9+.-]*://")
 
 
 def read_dockerfile(
@@ -56,7 +61,18 @@ def _named(context: str | os.PathLike[str] | Image | Builder) -> NamedContext:
     """A named context as the frontend takes it."""
     if isinstance(context, FileSteps):
         return context.target
-    if isinstance(context, Image) or str(context).startswith("docker-image://"):
-        return context if isinstance(context, Image) else str(context)
+    if isinstance(context, Image):
+        return context
+    text = str(context)
+    if text.startswith("docker-image://"):
+        return text
+    if (git := parse_git(text)) is not None:
+        return Vertex(git)
+    if _SCHEME.match(text):
+        raise BuildError(
+            f"no context can be had from {text}",
+            remedy="name a directory, docker-image://NAME or a git repository, or give a Builder or an "
+            "Image, such as Image.load makes of an OCI layout",
+        )
     path = Path(context)
     return Vertex(LocalSource(path.absolute(), read_ignore(path)))

@@ -14,8 +14,8 @@ from pycontainer.build.dockerfile import _instructions as ins
 from pycontainer.build.dockerfile._lint_options import LintOptions
 from pycontainer.build.dockerfile._location import Location, nearest
 from pycontainer.build.dockerfile._scope import PROXIES, Scope, platform_args
-from pycontainer.errors import DockerfileError
-from pycontainer.oci import Platform
+from pycontainer.errors import DockerfileError, SpecError
+from pycontainer.oci import Platform, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,6 +96,8 @@ class _Lint:
     dockerfile: Dockerfile
     ignore: IgnorePatterns
     found: list[BuildWarning] = field(factory=list, init=False)
+    rooted: set[str] = field(factory=set, init=False)
+    """The stages whose working directory the file says."""
 
     def run(self) -> None:
         self._casing()
@@ -156,16 +158,27 @@ class _Lint:
         elif platform and "$" not in platform:
             message = f"--platform={platform} builds for the same platform whatever is asked for"
             self._warn("FromPlatformFlagConstDisallowed", base, message)
-        for name in sorted(_missing(scope, [base.image])):
+        self._arguments(base, scope)
+
+    def _arguments(self, base: ins.From, scope: Scope) -> None:
+        """Find what FROM says with arguments that nothing declares, or that mean nothing by default."""
+        undeclared = _missing(scope, [base.image, base.platform]) - scope.declared
+        for name in sorted(undeclared):
             hint = nearest(name, scope.variables)
             message = f"no ARG before the first FROM gives {name} a value"
-            rule = "InvalidDefaultArgInFrom" if name in scope.declared else "UndefinedArgInFrom"
-            self._warn(rule, base, f"{message}; {hint}" if hint else message)
+            self._warn("UndefinedArgInFrom", base, f"{message}; {hint}" if hint else message)
+        if "$" not in base.image or undeclared:
+            return
+        try:
+            Reference.parse(scope.word(base.image))
+        except (SpecError, ValueError):
+            message = f"without build arguments {base.image} names no image; give ARG a default"
+            self._warn("InvalidDefaultArgInFrom", base, message)
 
     def _stage(self, stage: Stage, scope: Scope) -> None:
         inherits = stage.base.image != "scratch"
         once: Counter[type[ins.Instruction]] = Counter()
-        rooted = inherits
+        rooted = stage.base.image.lower() in self.rooted
         for each in stage.instructions:
             once[type(each)] += 1
             if isinstance(each, _ONCE) and once[type(each)] > 1:
@@ -178,6 +191,8 @@ class _Lint:
                 rooted = True
             self._instruction(each)
             self._variables(each, scope, inherits=inherits)
+        if rooted and stage.name:
+            self.rooted.add(stage.name)
 
     def _instruction(self, each: ins.Instruction) -> None:
         self._secrets(each)

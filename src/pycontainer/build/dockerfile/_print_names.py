@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
+from pycontainer.build._git import GitSource
 from pycontainer.build._sources import ImageSource, LocalSource, StoredImageSource
 from pycontainer.build.dockerfile._ignore_file import read_ignore
 from pycontainer.build.dockerfile._print_steps import refusal
@@ -39,7 +40,7 @@ class Names:
 
     main: LocalSource
     platform: Platform
-    contexts: dict[str, Path | Image] = field(factory=dict, init=False)
+    contexts: dict[str, Path | Image | str] = field(factory=dict, init=False)
     _taken: set[str] = field(factory=lambda: {"scratch"}, init=False)
     _known: dict[Vertex, str] = field(factory=dict, init=False)
 
@@ -96,6 +97,14 @@ class Names:
                 raise refusal(source, "its .dockerignore leaves out files that the build does not")
             self._known[vertex] = self.new(wanted, "context")
             self.contexts[self._known[vertex]] = source.path
+        return self._known[vertex]
+
+    def repository(self, vertex: Vertex, wanted: str) -> str:
+        """The name of a git repository that files are copied from."""
+        assert isinstance(vertex.operation, GitSource), f"{vertex.title} is no repository"
+        if vertex not in self._known:
+            self._known[vertex] = self.new(wanted, "repository")
+            self.contexts[self._known[vertex]] = vertex.operation.title
         return self._known[vertex]
 
     def _named(self, vertex: Vertex, image: Image, reference: Reference | None) -> str:

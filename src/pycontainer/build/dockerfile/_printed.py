@@ -26,13 +26,14 @@ class PrintedDockerfile:
     Attributes:
         dockerfile: The Dockerfile, as `Builder.from_dockerfile` takes it.
         context: The directory that it copies from; None for the one that a build is given.
-        contexts: Further directories, and images without a name, that ``--from`` and FROM name.
+        contexts: Further directories, images without a name and git repositories: what ``--from`` and
+            FROM name beside.
         ignore: What is left out of the context, as a ``.dockerignore`` has it.
     """
 
     dockerfile: Dockerfile
     context: Path | None = None
-    contexts: Mapping[str, Path | Image] = field(factory=dict)
+    contexts: Mapping[str, Path | Image | str] = field(factory=dict)
     ignore: tuple[str, ...] = ()
 
     def __str__(self) -> str:

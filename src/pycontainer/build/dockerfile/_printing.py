@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from pycontainer.build._copy import Copy
+from pycontainer.build._git import GitSource
 from pycontainer.build._graph import Source, Vertex, depth_first
 from pycontainer.build._sources import (
     ImageSource,
@@ -113,6 +114,8 @@ class _GraphPrinter:
             return self.names.context(vertex, label)
         if isinstance(source, ImageSource | StoredImageSource):
             return self.names.image(vertex)[0]
+        if isinstance(source, GitSource) and label:  # ADD names it itself
+            return self.names.repository(vertex, label)
         return ""
 
     def add(self, end: Vertex, *, is_target: bool) -> None:
