@@ -41,6 +41,8 @@ def test_of_from(text: str, rule: str) -> None:
         ("ENV A b", "LegacyKeyValueFormat"),
         ("ENV DB_PASSWORD=x", "SecretsUsedInArgOrEnv"),
         ("ARG GITHUB_TOKEN", "SecretsUsedInArgOrEnv"),
+        ("ARG AWS_ACCESS_KEY_ID", "SecretsUsedInArgOrEnv"),
+        ("ARG AWS_SECRET_ACCESS_KEY", "SecretsUsedInArgOrEnv"),
         ("EXPOSE 80/TCP", "ExposeProtoCasing"),
         ("EXPOSE 8080:80", "ExposeInvalidFormat"),
         ("EXPOSE 127.0.0.1:80:80", "ExposeInvalidFormat"),
@@ -82,6 +84,20 @@ def test_of_default_arguments(arg: str, image: str, sound: bool) -> None:
 )
 def test_of_relative_directories(text: str, lines: list[int]) -> None:
     assert rules(text) == [("WorkdirRelativePath", line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM --platform=linux/amd64 alpine AS build_amd64\n",
+        "FROM --platform=${BUILDPLATFORM} alpine AS base\n",
+        'FROM alpine\nSHELL ["bash", "-c"]\nENTRYPOINT run\n',
+        "FROM alpine\nENV PUBLIC_KEY=x\n",
+        "from alpine as base\nrun true\n",
+    ],
+)
+def test_of_what_is_as_it_should_be(text: str) -> None:
+    assert rules(text) == []
 
 
 def test_of_whole_files() -> None:

@@ -98,6 +98,8 @@ class _Lint:
     found: list[BuildWarning] = field(factory=list, init=False)
     rooted: set[str] = field(factory=set, init=False)
     """The stages whose working directory the file says."""
+    shelled: set[str] = field(factory=set, init=False)
+    """The stages whose shell the file says: who chooses one wants it."""
 
     def run(self) -> None:
         self._casing()
@@ -155,7 +157,12 @@ class _Lint:
         platform = base.platform
         if platform in ("$TARGETPLATFORM", "${TARGETPLATFORM}"):
             self._warn("RedundantTargetPlatform", base, f"--platform={platform} is the default")
-        elif platform and "$" not in platform:
+        elif (
+            platform
+            and "$" not in platform
+            # A stage that is called by its platform is meant to be of it.
+            and not any(part in stage.name for part in platform.lower().split("/"))
+        ):
             message = f"--platform={platform} builds for the same platform whatever is asked for"
             self._warn("FromPlatformFlagConstDisallowed", base, message)
         self._arguments(base, scope)
@@ -179,6 +186,7 @@ class _Lint:
         inherits = stage.base.image != "scratch"
         once: Counter[type[ins.Instruction]] = Counter()
         rooted = stage.base.image.lower() in self.rooted
+        shelled = stage.base.image.lower() in self.shelled
         for each in stage.instructions:
             once[type(each)] += 1
             if isinstance(each, _ONCE) and once[type(each)] > 1:
@@ -189,10 +197,21 @@ class _Lint:
                     message = f"{each.value} is relative to a directory that the file does not show"
                     self._warn("WorkdirRelativePath", each, message)
                 rooted = True
+            shelled = shelled or isinstance(each, ins.Shell)
+            if isinstance(each, ins.Cmd | ins.Entrypoint) and not shelled:
+                self._command(each)
             self._instruction(each)
             self._variables(each, scope, inherits=inherits)
-        if rooted and stage.name:
-            self.rooted.add(stage.name)
+        if stage.name:
+            self.rooted |= {stage.name} if rooted else set()
+            self.shelled |= {stage.name} if shelled else set()
+
+    def _command(self, each: ins.Cmd | ins.Entrypoint) -> None:
+        if isinstance(each.command, str):
+            message = (
+                f'write {each.name} ["program", "argument"]: a shell would not pass signals on'
+            )
+            self._warn("JSONArgsRecommended", each, message)
 
     def _instruction(self, each: ins.Instruction) -> None:
         self._secrets(each)
@@ -202,11 +221,6 @@ class _Lint:
             self._warn(
                 "MaintainerDeprecated", each, "write LABEL org.opencontainers.image.authors="
             )
-        elif isinstance(each, ins.Cmd | ins.Entrypoint) and isinstance(each.command, str):
-            message = (
-                f'write {each.name} ["program", "argument"]: a shell would not pass signals on'
-            )
-            self._warn("JSONArgsRecommended", each, message)
         elif isinstance(each, ins.Env | ins.Label) and each.legacy:
             message = f"write {each.name} {each.pairs[0][0]}=VALUE"
             self._warn("LegacyKeyValueFormat", each, message)
