@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -33,6 +35,7 @@ class Website:
         self.obeys = True
         self.answers: list[int] = []
         self.url = ""
+        self.authorization: str | None = None
 
     def answer(self, headers: Any) -> int:
         """What a request with these headers gets."""
@@ -52,6 +55,7 @@ def website() -> Iterator[Website]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status = site.answer(self.headers)
+            site.authorization = self.headers["Authorization"]
             site.answers.append(status)
             self.send_response(status)
             if site.etag:
@@ -178,6 +182,34 @@ def test_other_stores_come_to_the_same_image(
     with Store.open(tmp_path / "other") as store:
         assert bench.build(store=store).digest == first.digest
     assert website.answers == [200, 200]
+
+
+def test_a_provenance_names_the_file(bench: Bench, website: Website) -> None:
+    website.etag = '"v1"'
+    url = bench.url.replace("//", "//user:password@")
+    for _ in range(2):  # fetched, and from the cache
+        builder = Builder.scratch().add(url, "/f")
+        index = builder.build_index(store=bench.store, provenance=True)
+        (statement,) = (
+            json.loads(index.store.blobs.read_bytes(layer))
+            for manifest in index.attestations(index.image())
+            for layer in manifest.layers
+        )
+        definition = statement["predicate"]["buildDefinition"]
+        digest = {"sha256": hashlib.sha256(b"one").hexdigest()}
+        assert definition["resolvedDependencies"] == [{"uri": bench.url, "digest": digest}]
+    assert website.answers == [200, 304]
+
+
+def test_user_and_password_are_for_the_server_alone(bench: Bench, website: Website) -> None:
+    bench.build()
+    assert website.authorization is None
+    url = bench.url.replace("//", "//me:pass%20word@")
+    assert contents_of(Builder.scratch().add(url, "/f").build(store=bench.store))["f"] == b"one"
+    assert website.authorization == "Basic " + base64.b64encode(b"me:pass word").decode()
+    with pytest.raises(BuildError) as caught:
+        Builder.scratch().add(url, "/f", checksum=f"sha256:{'0' * 64}").build(store=bench.store)
+    assert "pass" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from archives import archive, file
 from built_images import contents_of, files_of
 from pycontainer.build import Builder, Output
 from pycontainer.build._git import GitSource, parse_git
+from pycontainer.build._graph import Material
 from pycontainer.build._ignore import IgnorePatterns, read_patterns
 from pycontainer.build._work import Work
 from pycontainer.content import Store
@@ -608,6 +609,27 @@ def served(website: str, repository: str, tmp_path: Path) -> str:
 def test_git_repositories_of_plain_web_servers(bench: Bench, served: str) -> None:
     files = bench.files(f"FROM scratch\nADD {served}#main:sub /a/\nADD {served} /b/\n")
     assert files == {"a/file": b"in git", "b/sub/file": b"in git", "b/top": b"top"}
+
+
+@pytest.mark.parametrize(
+    ("url", "uri"),
+    [
+        ("https://me:secret@host/p.git", "git+https://host/p.git"),
+        ("git@host:team/p.git", "git+ssh://host/team/p.git"),
+        ("ssh://git@host:22/p.git", "git+ssh://host:22/p.git"),
+    ],
+)
+def test_how_a_provenance_names_repositories(url: str, uri: str) -> None:
+    assert GitSource(url).uri == uri
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_a_repository_tells_its_commit(bench: Bench, repository: str) -> None:
+    with bench.store.temporary() as scratch:
+        found = GitSource(repository).load(Work(store=bench.store, scratch=scratch)).material
+    path = repository.removeprefix("file://")
+    head = subprocess.run(["git", "-C", path, "rev-parse", "HEAD"], capture_output=True, check=True)
+    assert found == Material(f"git+{repository}", "sha1", head.stdout.decode().strip())
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")

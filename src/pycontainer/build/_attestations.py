@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve, frozen
+from attrs import astuple, evolve, frozen
 
 from pycontainer.build._graph import canonical
 from pycontainer.oci import Descriptor, Digest, Manifest, Platform, media_types
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from pycontainer.build._graph import Material
     from pycontainer.content import Store
     from pycontainer.images import Image
     from pycontainer.oci import Reference
@@ -86,7 +87,7 @@ def attest(
 def provenance(
     platform: Platform,
     steps: Sequence[str],
-    materials: Mapping[str, Digest],
+    materials: Iterable[Material],
     *,
     epoch: int,
     target: Digest,
@@ -96,7 +97,7 @@ def provenance(
     Args:
         platform: What it is for.
         steps: What was done, in order.
-        materials: Digests of the images that it was made from, by their names.
+        materials: The images, files and repositories that it was made from.
         epoch: The time that all in it bears.
         target: Names the graph that was solved.
     """
@@ -106,8 +107,8 @@ def provenance(
             "externalParameters": {"platform": str(platform), "SOURCE_DATE_EPOCH": epoch},
             "internalParameters": {"steps": list(steps), "graph": str(target)},
             "resolvedDependencies": [
-                {"uri": f"pkg:docker/{name}", "digest": {digest.algorithm: digest.hex}}
-                for name, digest in sorted(materials.items())
+                {"uri": each.uri, "digest": {each.algorithm: each.hex}}
+                for each in sorted(materials, key=astuple)
             ],
         },
         "runDetails": {"builder": {"id": "urn:pycontainer:builder"}},

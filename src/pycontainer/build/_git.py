@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from pycontainer.build._graph import Directory, Source
+from pycontainer.build._graph import Directory, Material, Source
 from pycontainer.content import remove_tree
 from pycontainer.errors import BuildError
 
@@ -109,7 +109,17 @@ class GitSource(Source):
         wanted = (directory / self.directory).resolve()
         if not wanted.is_dir() or not wanted.is_relative_to(directory.resolve()):
             raise BuildError(f"{self.title}: there is no directory {self.directory}")
-        return Directory(wanted)
+        algorithm = "sha1" if len(commit) == 40 else "sha256"
+        return Directory(wanted, material=Material(self.uri, algorithm, commit))
+
+    @property
+    def uri(self) -> str:
+        """Where it is from, as SPDX names repositories, without user and password."""
+        scheme, separator, rest = self.url.partition("://")
+        if not separator:
+            return f"git+ssh://{self.url.rpartition('@')[2].replace(':', '/', 1)}"
+        host, slash, path = rest.partition("/")
+        return f"git+{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
     def _forget_when(self, directory: Path, work: Work) -> None:
         """Leave in ``.git`` nothing of this fetch: an index says when and where files were written."""

@@ -49,18 +49,33 @@ class Layer:
 
 
 @frozen
+class Material:
+    """What a source took from elsewhere, as the provenance of an image names it.
+
+    Attributes:
+        uri: Where it is from, without user and password.
+        algorithm: What its digest was made with, as ``sha256``; for a git repository ``sha1`` or ``sha256``.
+        hex: The digest; for a git repository its commit.
+    """
+
+    uri: str
+    algorithm: str
+    hex: str
+
+
+@frozen
 class State:
     """An image in the making.
 
     Attributes:
         layers: The layers, bottom first.
         config: The config that describes them.
-        origin: Digest of the image that it is, as long as no step has changed it.
+        material: What it is from, as long as no step has changed it.
     """
 
     layers: tuple[Layer, ...] = ()
     config: ImageConfig = field(factory=ImageConfig)
-    origin: Digest | None = field(default=None, eq=False)
+    material: Material | None = field(default=None, eq=False)
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
@@ -104,10 +119,12 @@ class Directory:
     Attributes:
         path: Where it is.
         ignore: Patterns of what nobody sees of it, as those of a ``.dockerignore``.
+        material: What it is from, if it is no directory of this machine's user.
     """
 
     path: Path
     ignore: tuple[str, ...] = ()
+    material: Material | None = field(default=None, eq=False)
 
 
 Result = State | Directory

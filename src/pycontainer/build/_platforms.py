@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from pycontainer.build._attestations import SBOM, Statement, attest, provenance
 from pycontainer.build._build import BuildOptions, Solved, solve, write_caches
 from pycontainer.build._cache_imports import CacheImports
-from pycontainer.build._graph import Source, State, depth_first
+from pycontainer.build._graph import Source, depth_first
 from pycontainer.build._sbom import packages_of, spdx
 from pycontainer.build._work import Cancellation, Cancelled
 from pycontainer.errors import BuildError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pycontainer.build._outputs import Output
     from pycontainer.content import Store
     from pycontainer.images import Image
-    from pycontainer.oci import Descriptor, Digest
+    from pycontainer.oci import Descriptor
 
 __all__ = ["Attestations", "build_index"]
 
@@ -169,11 +169,8 @@ def _statements(
     if wanted.provenance:
         vertices = depth_first(target)
         steps = [vertex.title for vertex in vertices if not isinstance(vertex.operation, Source)]
-        materials: dict[str, Digest] = {}
-        for vertex in vertices:
-            result = solved.results.get(vertex)
-            if not vertex.inputs and isinstance(result, State) and result.origin is not None:
-                materials[vertex.title.removeprefix("FROM ")] = result.origin
+        sources = [solved.results.get(vertex) for vertex in vertices if not vertex.inputs]
+        materials = {each.material for each in sources if each and each.material}
         said.append(
             provenance(platform, steps, materials, epoch=options.epoch, target=target.digest)
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve, field, frozen
 from typing_extensions import override
 
-from pycontainer.build._graph import Directory, Layer, Source, State
+from pycontainer.build._graph import Directory, Layer, Material, Source, State
 from pycontainer.errors import BuildError
 from pycontainer.images import Image, find_image
 from pycontainer.oci import ImageConfig, Platform, Reference, media_types
@@ -156,7 +156,9 @@ def state_of(image: Image, work: Work) -> State:
     config = image.config
     extra = {key: config.extra[key] for key in _KEPT_EXTRA if key in config.extra}
     config = config.evolve(config=inherited(config.config), extra=extra)
-    return State(tuple(layers), config, origin=image.digest)
+    name = image.digest if image.reference is None else image.reference.familiar
+    material = Material(f"pkg:docker/{name}", image.digest.algorithm, image.digest.hex)
+    return State(tuple(layers), config, material=material)
 
 
 def inherited(config: ContainerConfig, *, triggers: bool = False) -> ContainerConfig:

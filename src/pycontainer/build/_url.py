@@ -8,14 +8,14 @@ import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
 from attrs import evolve, frozen
 
 from pycontainer.build._entries import store_layer
-from pycontainer.build._graph import Source, State
-from pycontainer.build._url_cache import UrlCache, Validators
+from pycontainer.build._graph import Material, Source, State
+from pycontainer.build._url_cache import Download, UrlCache, Validators
 from pycontainer.content import exclusive
 from pycontainer.errors import BuildError, SpecError
 from pycontainer.layers import read_entry
@@ -77,8 +77,8 @@ class UrlSource(Source):
 
     @property
     def title(self) -> str:
-        """The URL."""
-        return self.url
+        """The URL, without user and password."""
+        return self._uri
 
     def load(self, work: Work) -> State:
         """The file.
@@ -89,21 +89,34 @@ class UrlSource(Source):
         cache = UrlCache(work.store, self.url, self.name, self.checksum)
         # Whoever wants the same at the same time waits, and then only has to ask.
         with exclusive(cache.lock, waiting=work.cancellation.check):
-            known = cache.layer
+            known = cache.lookup()
             if known is None or not self.checksum:
-                known = self._layer(cache, known, work)
-        return State().after(work.history(self.title), layer=known)
+                known = self._current(cache, known, work)
+        state = State().after(work.history(self.title), layer=known.layer)
+        return evolve(state, material=Material(self._uri, known.digest.algorithm, known.digest.hex))
 
-    def _layer(self, cache: UrlCache, known: Layer | None, work: Work) -> Layer:
+    @property
+    def _uri(self) -> str:
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    def _authorization(self) -> dict[str, str]:
+        parts = urlsplit(self.url)
+        if parts.username is None:
+            return {}
+        said = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return urllib3.make_headers(basic_auth=said)
+
+    def _current(self, cache: UrlCache, known: Download | None, work: Work) -> Download:
         """What the server has: what is known if that is still it, or else what it sends."""
-        validators = Validators() if known is None else cache.validators
+        validators = Validators() if known is None else known.validators
         try:
             with (
                 urllib3.PoolManager() as pool,
                 pool.request(
                     "GET",
                     self.url,
-                    headers=validators.headers(),
+                    headers={**self._authorization(), **validators.headers()},
                     preload_content=False,
                     timeout=_TIMEOUT,
                 ) as answer,
@@ -114,23 +127,24 @@ class UrlSource(Source):
                     return known
                 if answer.status != 200:
                     raise BuildError(
-                        f"{self.url} cannot be fetched: the server answers {answer.status}"
+                        f"{self._uri} cannot be fetched: the server answers {answer.status}"
                     )
-                layer = self._fetched(answer, work)
+                fetched = Download(*self._fetched(answer, work), now)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise BuildError(f"{self.url} cannot be fetched: {error}") from error
-        cache.record(layer, now)
-        return layer
+            raise BuildError(f"{self._uri} cannot be fetched: {error}") from error
+        cache.record(fetched)
+        return fetched
 
-    def _fetched(self, answer: urllib3.BaseHTTPResponse, work: Work) -> Layer:
+    def _fetched(self, answer: urllib3.BaseHTTPResponse, work: Work) -> tuple[Layer, Digest]:
         wanted = Digest.parse(self.checksum) if self.checksum else None
-        hashed = hashlib.new(wanted.algorithm if wanted else "sha256")
+        algorithm = wanted.algorithm if wanted else "sha256"
+        hashed = hashlib.new(algorithm)
         path = Path(tempfile.mkdtemp(prefix="url-", dir=work.scratch)) / "file"
         with open(path, "wb") as file:
             _receive(answer, file, hashed, work)
         if wanted is not None and hashed.hexdigest() != wanted.hex:
             raise BuildError(
-                f"{self.url} has the digest {wanted.algorithm}:{hashed.hexdigest()}, "
+                f"{self._uri} has the digest {wanted.algorithm}:{hashed.hexdigest()}, "
                 f"not {self.checksum}",
                 remedy="write the new one, if the file may have changed",
             )
@@ -140,7 +154,7 @@ class UrlSource(Source):
         layer = store_layer([entry], evolve(work, compression=Compression.NONE, level=None))
         assert layer is not None, "there is an entry"
         path.unlink()
-        return layer
+        return layer, Digest(algorithm, hashed.hexdigest())
 
 
 def _receive(

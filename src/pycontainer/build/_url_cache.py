@@ -9,6 +9,7 @@ from attrs import frozen
 
 from pycontainer.build._cache import BuildCache, cache_key
 from pycontainer.content import Schema
+from pycontainer.oci import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
     from pycontainer.build._graph import Layer
     from pycontainer.content import Store
 
-__all__ = ["UrlCache", "Validators"]
+__all__ = ["Download", "UrlCache", "Validators"]
 
 _YOUNG: Final = 2.0
 """Seconds in which a file could be changed again without a change of its date (RFC 9110, 8.8.2.2)."""
 
 _SCHEMA: Final = Schema(
-    "build_url",
+    "build_download",
     1,
     """
-    CREATE TABLE IF NOT EXISTS build_url (
-        key TEXT PRIMARY KEY, etag TEXT NOT NULL, modified TEXT NOT NULL
+    CREATE TABLE IF NOT EXISTS build_download (
+        key TEXT PRIMARY KEY, digest TEXT NOT NULL, etag TEXT NOT NULL, modified TEXT NOT NULL
     ) WITHOUT ROWID
     """,
 )
@@ -68,6 +69,21 @@ class Validators:
         return bool(self.etag) and self.etag == now.etag
 
 
+@frozen
+class Download:
+    """A file that was fetched.
+
+    Attributes:
+        layer: The layer that holds it.
+        digest: Of its bytes.
+        validators: What the server called it.
+    """
+
+    layer: Layer
+    digest: Digest
+    validators: Validators
+
+
 class UrlCache:
     """What one URL gave.
 
@@ -86,29 +102,29 @@ class UrlCache:
         self.lock: Path = store.directory("build") / f".{self._key.hex}.lock"
         store.db.ensure(_SCHEMA)
 
-    @property
-    def layer(self) -> Layer | None:
-        """The layer with the file; None if there is none (any more)."""
+    def lookup(self) -> Download | None:
+        """What it gave; None if that is not there (any more)."""
         entry = self._cache.lookup(self._key)
-        return None if entry is None else entry.layer
-
-    @property
-    def validators(self) -> Validators:
-        """What the server called it."""
+        if entry is None or entry.layer is None:
+            return None
         with self._store.db.transaction(write=False) as connection:
             row = connection.execute(
-                "SELECT etag, modified FROM build_url WHERE key = ?", (str(self._key),)
+                "SELECT digest, etag, modified FROM build_download WHERE key = ?",
+                (str(self._key),),
             ).fetchone()
-        return Validators() if row is None else Validators(*row)
+        if row is None:
+            return None
+        return Download(entry.layer, Digest.parse(row[0]), Validators(*row[1:]))
 
-    def record(self, layer: Layer, validators: Validators) -> None:
+    def record(self, download: Download) -> None:
         """Remember what was fetched, and drop what is known of files that the cache has forgotten."""
+        validators = download.validators
         with self._store.db.transaction() as connection:
-            self._cache.record([self._key], f"ADD {self._name}", layer)
+            self._cache.record([self._key], f"ADD {self._name}", download.layer)
             connection.execute(
-                "INSERT OR REPLACE INTO build_url VALUES (?, ?, ?)",
-                (str(self._key), validators.etag, validators.modified),
+                "INSERT OR REPLACE INTO build_download VALUES (?, ?, ?, ?)",
+                (str(self._key), str(download.digest), validators.etag, validators.modified),
             )
             connection.execute(
-                "DELETE FROM build_url WHERE key NOT IN (SELECT key FROM build_cache)"
+                "DELETE FROM build_download WHERE key NOT IN (SELECT key FROM build_cache)"
             )
