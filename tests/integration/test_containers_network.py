@@ -433,6 +433,33 @@ def test_networks_come_and_go_while_it_runs(
         net.connect(client)
 
 
+@pytest.mark.parametrize("first", [None, "bridge"])
+def test_networks_that_came_while_it_ran_are_kept(
+    image: Image, net: pc.Network, shared: Store, first: str | None
+) -> None:
+    names = pc.Names(extra_hosts={"far": "10.9.9.9"})
+    with (
+        serve(image, network=net, name="server") as server,
+        pc.Container.start(
+            image, ["sleep", "600"], network=first, name="client", names=names, store=shared
+        ) as client,
+    ):
+        net.connect(client, aliases=["late"])
+        before = [each.network for each in client.endpoints]
+        client.restart(0)
+        assert [each.network for each in client.endpoints] == before
+        assert server.exec(["ping", "-c", "1", "late"]).exit_code == 0
+        assert client.exec(["nc", "server", "80"]).stdout.decode().strip() == server.id[:12]
+        assert client.exec(["grep", "10.9.9.9", "/etc/hosts"]).exit_code == 0
+        found = pc.Container.get("client", store=shared)
+        net.disconnect(found)
+        found.close()
+        client.restart(0)
+        assert net.name not in [each.network for each in client.endpoints]
+        assert len(client.endpoints) == (0 if first is None else 1)
+        assert client.exec(["nc", "-w", "1", "server", "80"]).exit_code != 0
+
+
 def test_names_of_elsewhere_are_asked_for(image: Image, net: pc.Network, namespace: int) -> None:
     def answer(query: bytes) -> bytes:
         head = query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"

@@ -132,6 +132,27 @@ class Networking:
         missing = [r for r in wanted if (r.container_port, r.protocol) not in there]
         return evolve(self, ports=(*self.ports, *(request.to_text() for request in missing)))
 
+    def with_network(self, membership: Membership, hostname: str) -> Networking:
+        """The same with one more network.
+
+        Args:
+            membership: The place in it.
+            hostname: What the container is called, where that is not known from other networks.
+        """
+        name = membership.network if isinstance(membership.network, str) else membership.network.id
+        added = (name, tuple(membership.aliases), membership.address, membership.ipv6_address)
+        return evolve(
+            self,
+            mode="own",
+            memberships=(*self.memberships, added),
+            hostname=self.hostname or hostname,
+        )
+
+    def without_network(self, network: Network) -> Networking:
+        """The same without one of its networks."""
+        left = tuple(m for m in self.memberships if m[0] not in (network.id, network.name))
+        return evolve(self, mode="own" if left else "none", memberships=left)
+
     def apply(self, spec: RuntimeSpec, find: Callable[[str], Path]) -> RuntimeSpec:
         """The document with another container's network namespace, where that is to be shared.
 
@@ -149,8 +170,8 @@ class Networking:
         return spec.evolve(namespaces=(*others, shared))
 
     def to_json(self) -> dict[str, Any]:
-        """What is written down of it; nothing for containers without networks."""
-        if self.mode in ("none", "host"):
+        """What is written down of it; nothing for containers without networks, and without names."""
+        if self.mode == "host" or (self.mode == "none" and self.names == Names()):
             return {}
         return {**asdict(self), "names": asdict(self.names)}
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pycontainer.containers import _networking
+from attrs import evolve
+
+from pycontainer.containers import _networking, _record
 from pycontainer.containers._inside import Inside
+from pycontainer.containers._view import exclusive_files
 from pycontainer.errors import ContainerStateError, NetworkError, PortUnreachable
+from pycontainer.oci.runtime import RuntimeSpec
 from pycontainer.runtime import change_network, open_control, socket_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from pycontainer.network import Endpoint, PublishedPort
+    from pycontainer.network import Endpoint, Membership, Network, PublishedPort
 
 __all__ = ["Reachable"]
 
@@ -91,10 +95,10 @@ class Reachable(Inside):
             remedy="wait until it listens: pycontainer.ready.port",
         ) from refusal
 
-    def plug(self, plan: Mapping[str, Any], endpoint: Endpoint) -> None:
+    def plug(self, plan: Mapping[str, Any], endpoint: Endpoint, membership: Membership) -> None:
         """Make the interface of a network while it runs; `Network.connect` is the way to ask for it."""
         state = self._state()
-        wanted = _networking.Networking.from_json(self._record.network)
+        wanted = self._connections()
         if "network" not in state.namespaces or wanted.mode == "container":
             raise ContainerStateError(
                 f"container {self.name} has no network of its own to put {endpoint.interface} into",
@@ -102,11 +106,29 @@ class Reachable(Inside):
             )
         self._change_network("plug", dict(plan), *_networking.name_servers(wanted.names))
         _networking.use_resolver(self._directory)
+        hostname = RuntimeSpec.parse((self._directory / "config.json").read_bytes()).hostname
+        self._keep_networking(lambda known: known.with_network(membership, hostname))
 
-    def unplug(self, endpoint_id: str) -> None:
+    def unplug(self, endpoint_id: str, network: Network) -> None:
         """Remove the interface of a network; `Network.disconnect` is the way to ask for it."""
         if self.state in ("running", "paused"):
             self._change_network("unplug", endpoint_id)
+        self._keep_networking(lambda known: known.without_network(network))
+
+    def _connections(self) -> _networking.Networking:
+        record = _record.read_record(self._directory) or self._record
+        return _networking.Networking.from_json(record.network)
+
+    def _keep_networking(
+        self, change: Callable[[_networking.Networking], _networking.Networking]
+    ) -> None:
+        """Write down how it is connected from now on, for the next start or monitor."""
+        with exclusive_files(self._directory):
+            record = _record.read_record(self._directory)
+            if record is not None:
+                changed = change(_networking.Networking.from_json(record.network))
+                self._record = evolve(record, network=changed.to_json())
+                _record.write_record(self._directory, self._record)
 
     def _change_network(self, verb: Literal["plug", "unplug"], *what: object) -> None:
         control = open_control(self._directory)
@@ -119,7 +141,7 @@ class Reachable(Inside):
             change_network(control, verb, *what, timeout=_SECONDS)
 
     def _own_addresses(self) -> list[str]:
-        if not self._record.network:
+        if self._connections().mode in ("none", "host"):
             return []
         found = self.endpoints
         return [each.address for each in found] + [

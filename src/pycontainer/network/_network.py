@@ -42,11 +42,11 @@ class Member(Protocol):
     id: str
     name: str
 
-    def plug(self, plan: Mapping[str, Any], endpoint: Endpoint) -> None:
-        """Have the container's monitor make the interface that the plan describes."""
+    def plug(self, plan: Mapping[str, Any], endpoint: Endpoint, membership: Membership) -> None:
+        """Have the container's monitor make the interface that the plan describes, and keep it so."""
 
-    def unplug(self, endpoint_id: str) -> None:
-        """Have the container's monitor remove an interface."""
+    def unplug(self, endpoint_id: str, network: Network) -> None:
+        """Have the container's monitor remove an interface, and keep it so."""
 
 
 @frozen
@@ -242,7 +242,7 @@ class Network:
         address: str | None = None,
         ipv6_address: str | None = None,
     ) -> Endpoint:
-        """Put a running container into the network, too.
+        """Put a running container into the network, too, and keep it there through later starts.
 
         Args:
             container: The container.
@@ -260,7 +260,7 @@ class Network:
         attachment = join(self._store, container.id, [membership], names=names)
         endpoint = attachment.endpoints[0]
         try:
-            container.plug(attachment.plan["endpoints"][0], endpoint)
+            container.plug(attachment.plan["endpoints"][0], endpoint, membership)
         except BaseException:
             leave(self._store, container.id, network_id=self.id)
             raise
@@ -268,7 +268,7 @@ class Network:
         return endpoint
 
     def disconnect(self, container: Member) -> None:
-        """Take a container out of the network; its connections there break.
+        """Take a container out of the network, for later starts as well; its connections there break.
 
         Raises:
             NetworkError: It is not in the network.
@@ -277,7 +277,7 @@ class Network:
             found = Records(connection).endpoints(network=self.id, container=container.id)
         if not found:
             raise NetworkError(f"container {container.name} is not in network {self.name!r}")
-        container.unplug(found[0].id)
+        container.unplug(found[0].id, self)
         leave(self._store, container.id, network_id=self.id)
         self._record("disconnect", container)
 
