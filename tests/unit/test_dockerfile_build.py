@@ -5,69 +5,22 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
-import http.server
 import lzma
-import shutil
-import subprocess
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
 
-from archives import archive, file
+from build_bench import TAR, Bench, bench, website
 from built_images import contents_of, files_of
-from pycontainer.build import Builder, Output
-from pycontainer.build._git import GitSource, parse_git
-from pycontainer.build._graph import Material
+from pycontainer.build import Builder
 from pycontainer.build._ignore import IgnorePatterns, read_patterns
-from pycontainer.build._work import Work
-from pycontainer.content import Store
-from pycontainer.errors import BuildError, DockerfileError, Error
+from pycontainer.errors import BuildError, Error
 from pycontainer.images import Image
 from pycontainer.layers import Kind
-from pycontainer.oci import ContainerConfig
 
-
-class Bench:
-    """A context and a store."""
-
-    def __init__(self, store: Store, context: Path) -> None:
-        self.store = store
-        self.context = context
-
-    def write(self, files: Mapping[str, str | bytes]) -> None:
-        for name, content in files.items():
-            path = self.context / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-    def builder(self, text: str, **options: Any) -> Builder:
-        (self.context / "Dockerfile").write_text(text)
-        return Builder.from_dockerfile(context=self.context, store=self.store, **options)
-
-    def build(self, text: str, tag: str | None = None, **options: Any) -> Image:
-        return self.builder(text, **options).build(tag)
-
-    def config(self, text: str, **options: Any) -> ContainerConfig:
-        return self.build(text, **options).config.config
-
-    def files(self, text: str, **options: Any) -> dict[str, bytes]:
-        return contents_of(self.build(text, **options))
-
-    def error(self, text: str, **options: Any) -> DockerfileError:
-        with pytest.raises(DockerfileError) as caught:
-            self.build(text, **options)
-        return caught.value
-
-
-@pytest.fixture
-def bench(store: Store, tmp_path: Path) -> Bench:
-    (tmp_path / "context").mkdir()
-    return Bench(store, tmp_path / "context")
+__all__ = ["bench", "website"]  # fixtures
 
 
 # --- settings ----------------------------------------------------------------------------------
@@ -516,8 +469,6 @@ def test_patterns_are_those_of_docker(bench: Bench, source: str, copied: set[str
 
 # --- ADD -----------------------------------------------------------------------------------------
 
-TAR = archive(file(b"d/a", b"in"))
-
 
 @pytest.mark.parametrize(
     "compress", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress]
@@ -530,26 +481,6 @@ def test_archives_are_unpacked(bench: Bench, compress: Callable[[bytes], bytes])
     assert set(files) == {"to/d/a", "plain.gz", "raw/x.tar"}
     assert files["to/d/a"] == b"in"
     assert files["plain.gz"].startswith(b"\x1f\x8b")
-
-
-@pytest.fixture
-def website(tmp_path: Path) -> Iterator[str]:
-    root = tmp_path / "www"
-    root.mkdir()
-    (root / "file.txt").write_text("from the web")
-    (root / "x.tar").write_bytes(TAR)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    handler = partial(Handler, directory=str(root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_files_from_the_web(bench: Bench, website: str) -> None:
@@ -567,108 +498,6 @@ def test_files_from_the_web(bench: Bench, website: str) -> None:
     error = bench.error(f"FROM scratch\nADD --checksum=sha256:{'0' * 64} {website}/file.txt /d\n")
     assert digest in error.message
     assert "404" in bench.error(f"FROM scratch\nADD {website}/none /d\n").message
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> str:
-    place = tmp_path / "project"
-    (place / "sub").mkdir(parents=True)
-    (place / "sub/file").write_text("in git")
-    (place / "top").write_text("top")
-    run = ["git", "-C", str(place), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*run, "init", "-q", "-b", "main"], check=True)
-    subprocess.run([*run, "add", "."], check=True)
-    subprocess.run([*run, "commit", "-q", "-m", "one"], check=True)
-    return f"file://{place}"
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-def test_git_repositories(bench: Bench, repository: str) -> None:
-    with bench.store.temporary() as scratch:
-        work = Work(store=bench.store, scratch=scratch)
-        found = GitSource(repository, "main", "sub").load(work).path
-        assert {path.name for path in found.iterdir()} == {"file"}
-        found = GitSource(repository, keep_git_dir=True).load(work).path
-        assert {path.name for path in found.iterdir()} == {".git", "sub", "top"}
-        with pytest.raises(BuildError, match="not 0000"):
-            GitSource(repository, checksum="0" * 40).load(work)
-        with pytest.raises(BuildError, match="git fetch failed"):
-            GitSource(repository, "no-such-branch").load(work)
-
-
-@pytest.fixture
-def served(website: str, repository: str, tmp_path: Path) -> str:
-    """The repository, on a web server that knows nothing of git."""
-    place = tmp_path / "www/p.git"
-    subprocess.run(["git", "clone", "-q", "--bare", repository, str(place)], check=True)
-    subprocess.run(["git", "-C", str(place), "update-server-info"], check=True)
-    return f"{website}/p.git"
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-def test_git_repositories_of_plain_web_servers(bench: Bench, served: str) -> None:
-    files = bench.files(f"FROM scratch\nADD {served}#main:sub /a/\nADD {served} /b/\n")
-    assert files == {"a/file": b"in git", "b/sub/file": b"in git", "b/top": b"top"}
-
-
-@pytest.mark.parametrize(
-    ("url", "uri"),
-    [
-        ("https://me:secret@host/p.git", "git+https://host/p.git"),
-        ("git@host:team/p.git", "git+ssh://host/team/p.git"),
-        ("ssh://git@host:22/p.git", "git+ssh://host:22/p.git"),
-    ],
-)
-def test_how_a_provenance_names_repositories(url: str, uri: str) -> None:
-    assert GitSource(url).uri == uri
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-def test_a_repository_tells_its_commit(bench: Bench, repository: str) -> None:
-    with bench.store.temporary() as scratch:
-        found = GitSource(repository).load(Work(store=bench.store, scratch=scratch)).material
-    path = repository.removeprefix("file://")
-    head = subprocess.run(["git", "-C", path, "rev-parse", "HEAD"], capture_output=True, check=True)
-    assert found == Material(f"git+{repository}", "sha1", head.stdout.decode().strip())
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-def test_git_repositories_as_named_contexts(bench: Bench, served: str) -> None:
-    text = "FROM scratch\nCOPY --from=project . /\n"
-    assert bench.files(text, contexts={"project": f"{served}#main:sub"}) == {"file": b"in git"}
-    printed = bench.builder(text, contexts={"project": f"{served}#main:sub"}).to_dockerfile()
-    assert str(printed) == text
-    assert printed.contexts == {"project": f"{served}#main:sub"}
-    with pytest.raises(BuildError, match="no context can be had from oci-layout://place") as caught:
-        bench.build(text, contexts={"project": "oci-layout://place"})
-    assert "Image.load" in str(caught.value.remedy)
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-def test_a_git_dir_is_the_same_each_time(served: str, tmp_path: Path) -> None:
-    builder = Builder.scratch().add(served, "/src", keep_git_dir=True)
-    images = []
-    for name in ("one", "two"):
-        with Store.open(tmp_path / name) as store:
-            written = Output("rootfs-directory", tmp_path / f"{name}-root")
-            images.append(builder.build(store=store, outputs=written))
-    assert images[0].digest == images[1].digest
-    status = ["git", "-C", str(tmp_path / "one-root/src"), "status", "--porcelain"]
-    assert subprocess.run(status, capture_output=True, check=True).stdout == b""
-
-
-@pytest.mark.parametrize(
-    ("text", "source"),
-    [
-        ("git://host/p.git#main:sub", GitSource("git://host/p.git", "main", "sub")),
-        ("https://host/p.git", GitSource("https://host/p.git")),
-        ("git@host:team/p.git#v1", GitSource("git@host:team/p.git", "v1")),
-        ("https://host/p.tar.gz", None),
-        ("dir/file", None),
-    ],
-)
-def test_what_is_a_git_repository(text: str, source: GitSource | None) -> None:
-    assert parse_git(text) == source
 
 
 # --- the same by methods -------------------------------------------------------------------------
