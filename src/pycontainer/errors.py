@@ -77,6 +77,10 @@ class Error(Exception):
     def __str__(self) -> str:
         return f"{self.message} (remedy: {self.remedy})" if self.remedy else self.message
 
+    def within(self, place: str) -> None:
+        """Say before the message where it went wrong, such as in which layer."""
+        self.message = f"{place}: {self.message}"
+
 
 class UnsupportedFeature(Error):
     """The kernel, the machine or this user's rights refuse what was asked.

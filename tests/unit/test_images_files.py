@@ -27,7 +27,6 @@ from pycontainer.errors import (
     SizeMismatch,
     SpecError,
     TarError,
-    UnsafePath,
 )
 from pycontainer.images import Event, Image, LayerDone, TransferDone, TransferStarted, create
 from pycontainer.images._create import read_chunks
@@ -366,11 +365,12 @@ def test_a_hostile_layer_writes_nothing_outside(
     path = layout.finish(layout.add_image(archive(_hostile(outside)[how])))
     if in_archive:
         path = _archived(path, tmp_path / "archive.tar")
-    try:
-        (image,) = Image.load(path, store=store)
-    except (UnsafePath, LayerError):
+    if "upwards" in how:
+        with pytest.raises(LayerError, match=r"^layer sha256:[0-9a-f]{64}: entry '"):
+            Image.load(path, store=store)
         _assert_no_layer(store)
     else:  # taken as a process with that root directory would take it
+        (image,) = Image.load(path, store=store)
         for root in image.unpack():
             assert root.is_relative_to(store.path)
     assert not outside.exists()

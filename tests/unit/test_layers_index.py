@@ -149,6 +149,7 @@ def test_overlays_own_attributes_come_from_whiteouts_alone(tmp_path: Path) -> No
         ("whiteout", [file(b".wh..")]),
         ("no directory", [file(b"f"), file(b"f/g")]),
         ("symlinks", [header(b"l", b"2", link=b"l"), file(b"l/f")]),
+        ("out of the root", [header(b"l", b"2", link=b"a/../.."), file(b"l/f")]),
         ("hard link", [header(b"h", b"1", link=b"missing")]),
         ("hard link", [header(b"d", b"5"), header(b"h", b"1", link=b"d")]),
         ("device", [header(b"d", b"3", major=5000, minor=1)]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import resource
 import stat
 import threading
@@ -35,6 +36,7 @@ from pycontainer.layers import (
     unpack,
     walk_tree,
 )
+from pycontainer.layers._reader import TarReader
 from pycontainer.oci import Compression, Descriptor, Digest
 
 USER = Ownership.USER
@@ -285,7 +287,7 @@ def test_symlinks_on_the_way_are_followed_inside_the_root(root: Path, outside: P
         header(b"run/", b"5", mode=0o755),
         header(b"var/run", b"2", link=b"/run"),
         file(b"var/run/a", b"1"),
-        header(b"deep/er/up", b"2", link=b"../../../../../run"),
+        header(b"deep/er/up", b"2", link=b"../../run"),
         file(b"deep/er/up/b", b"2"),
         header(b"new", b"2", link=b"not/yet/there"),
         file(b"new/c", b"3"),
@@ -373,12 +375,32 @@ UNSAFE: dict[str, list[bytes]] = {
 @pytest.mark.parametrize("apply", [False, True])
 @pytest.mark.parametrize("name", UNSAFE)
 def test_unsafe_paths(name: str, apply: bool, root: Path, outside: Path) -> None:
-    with pytest.raises(UnsafePath):
+    with pytest.raises(UnsafePath) as caught:
         put(root, *UNSAFE[name], apply=apply)
+    *_, entry = TarReader(iter([archive(*UNSAFE[name])]))
+    assert caught.value.message.startswith(f"entry {os.fsdecode(entry.path)!r}: ")
 
 
-@pytest.mark.parametrize("apply", [False, True])
-@pytest.mark.parametrize("target", ["..", "../..", "/..", "../../outside", "{outside}"])
+@pytest.mark.parametrize("target", ["..", "../..", "/..", "../../outside", "d/../../outside"])
+def test_a_layer_that_writes_through_a_symlink_out_of_the_root(
+    target: str, root: Path, outside: Path, tmp_path: Path
+) -> None:
+    link = header(b"out", b"2", link=target.encode())
+    put(root, link)  # alone it does no harm: in a container it leads to the root
+    for entry in (file(b"out/file", b"evil"), header(b"out/a/.wh.outside", b"0")):
+        with pytest.raises(
+            UnsafePath, match=r"^entry 'out/.*the symlink 'out' to .* out of the root"
+        ):
+            put(root, link, entry)
+    assert (outside / "file").read_text() == "untouched"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == 4]
+
+
+@pytest.mark.parametrize(
+    ("target", "apply"),
+    [("{outside}", False)]
+    + [(target, True) for target in ("..", "../..", "/..", "../../outside", "{outside}")],
+)
 def test_symlinks_cannot_lead_out(
     target: str, apply: bool, root: Path, outside: Path, tmp_path: Path
 ) -> None:
@@ -677,7 +699,7 @@ def test_wrong_diff_id(root: Path) -> None:
 @pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
 def test_a_blob_that_is_damaged_but_as_announced(kind: Compression, root: Path) -> None:
     blob = compressed(kind)[0][:-20]
-    with pytest.raises(TarError, match="ends early"):
+    with pytest.raises(TarError, match=f"^layer {Digest.of(blob)}: .*ends early"):
         unpack(
             io.BytesIO(blob),
             root,
@@ -693,7 +715,8 @@ def test_another_compression_than_announced(root: Path) -> None:
 
 def test_a_hostile_archive_with_the_right_digest(root: Path, outside: Path) -> None:
     data = archive(file(b"../outside/file", b"evil")) + bytes(5_000_000)
-    with pytest.raises(UnsafePath):
+    said = f"layer {Digest.of(data)}: entry '../outside/file': the path '../outside' leads upwards"
+    with pytest.raises(UnsafePath, match=re.escape(said)):
         unpack(
             io.BytesIO(data),
             root,

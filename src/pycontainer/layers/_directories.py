@@ -50,13 +50,15 @@ class Maker(Protocol):
 class Directories:
     """Finds directories as a process would whose root directory is the given one.
 
-    Symlinks among the parts of a path are followed inside the root, as Docker and containerd do;
-    ``..`` is refused in a path and cannot lead out of the root in a symlink. What is missing is made.
+    Symlinks among the parts of a path are followed inside the root, as Docker and containerd do; one
+    that begins with a slash begins at the root. ``..`` is refused in a path. In a symlink it is refused
+    where it would lead out of a layer. In a tree that was there before, which may have such links,
+    it then stays at the root, as it does for a process. What is missing is made.
 
     Args:
         root: The directory.
         maker: Who is told of what is made.
-        overlay: Whether character devices 0:0 are whiteouts.
+        overlay: Whether this is a layer of its own: character devices 0:0 are whiteouts.
     """
 
     def __init__(self, root: Path, maker: Maker, *, overlay: bool) -> None:
@@ -121,9 +123,12 @@ class Directories:
         todo = parts[::-1]
         here = self.root
         symlinks = 0
+        link = ""
         while todo:
             part = todo.pop()
             if part == b"..":  # of a symlink; the path of a place is free of symlinks
+                if here is self.root and self._overlay:
+                    raise UnsafePath(f"the path {show(path)} leads through {link} out of the root")
                 above = here.path.rpartition(b"/")[0]
                 todo += above.split(b"/")[::-1] if above else ()
                 here = self.root
@@ -132,6 +137,7 @@ class Directories:
             if isinstance(found, Place):
                 here = found
                 continue
+            link = f"the symlink {show(here.child(part))} to {show(found)}"
             symlinks += 1
             if symlinks > _MOST_SYMLINKS:
                 raise UnsafePath(f"the path {show(path)} leads through too many symlinks")

@@ -136,6 +136,9 @@ class Extractor:
                 self._hard_link(entry, parent, name)
             else:
                 self._special(entry, parent, name)
+        except UnsafePath as error:
+            error.within(f"entry {show(entry.path)}")
+            raise
         except OSError as error:
             raise LayerError(
                 f"cannot write {show(entry.path)}: {error.strerror}", remedy=_remedy(error)

@@ -277,6 +277,7 @@ class Feed:
             message = f"layer should be {expected.digest}, its bytes are {digest}"
             raise DigestMismatch(message) from failure
         if failure is not None:
+            failure.within(f"layer {digest}")
             raise failure
         if diff_id is not None and tar != diff_id:
             raise DigestMismatch(f"the tar of layer {digest} should be {diff_id}, it is {tar}")

@@ -246,8 +246,9 @@ class Tree:
         while todo:
             part = todo.pop()
             if part == b"..":  # of a symlink
-                if len(here) > 1:
-                    here.pop()
+                if len(here) == 1:
+                    raise NotIndexable(f"{show(path)} leads out of the root")
+                here.pop()
                 continue
             found = self._step(here[-1], part)
             if found.children is not None:
