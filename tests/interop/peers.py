@@ -230,7 +230,7 @@ class Podman:
         temporary = self.directory / "tmp"
         temporary.mkdir(exist_ok=True)
         places: list[str | Path] = ["--root", self.directory / "root", "--runroot", self.state]
-        environment = {"TMPDIR": str(temporary)}
+        environment = {"TMPDIR": str(temporary), "HOME": str(self.directory)}
         return run(program, *places, "--storage-driver", "vfs", *arguments, env=environment)
 
 
@@ -240,7 +240,18 @@ def podman(tmp_path: Path) -> Iterator[Podman]:
     directory = tmp_path / "podman"
     directory.mkdir()
     with tempfile.TemporaryDirectory(prefix="podman-") as state:
-        yield Podman(directory, Path(state))
+        try:
+            yield Podman(directory, Path(state))
+        finally:
+            _end_pause_process(directory / "libpod")
+
+
+def _end_pause_process(directory: Path) -> None:
+    """End the process that holds an ordinary user's namespaces for the next podman."""
+    pid = _read_pid(directory / "pause.pid")
+    with contextlib.suppress(ProcessLookupError):
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
 
 
 # --- a Docker daemon of our own --------------------------------------------------------------
