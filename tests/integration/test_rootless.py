@@ -244,3 +244,49 @@ for namespaces in (pc.Namespaces(pid="host"), pc.Namespaces(user="host")):
         "container",
         "container",
     ]
+
+
+KILLED = """
+import pycontainer.containers._home as home
+from pycontainer.runtime import _zygote
+head, _, main = _zygote._BOOT.rpartition("; ")
+_zygote._BOOT = head + '; import os; from pycontainer.runtime._inside import files; ' + \
+    f'real = files.{step}; files.{step} = lambda n, *data: ' + \
+    'os.kill(os.getpid(), 9) if n == "state.json" else real(n, *data); ' + main
+home._YOUNG_SECONDS = 0
+mark = os.urandom(8).hex()
+command = ["python", "-c", "import time; time.sleep(600)", mark]
+def running():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
+            state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if mark.encode() in line and state not in "ZX":
+            found.append(pid)
+    return found
+"""
+
+
+@pytest.mark.parametrize("step", ["prepare", "publish"])
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_monitor_killed_as_the_command_begins_leaves_no_process(
+    ordinary: Ordinary, detach: bool, step: str
+) -> None:
+    out = script(
+        ordinary,
+        f"step = {step!r}\n"
+        + KILLED
+        + f"""
+try:
+    pc.Container.start(image, command, detach={detach}, name="victim")
+except pc.errors.StartError as error:
+    print(error)
+with pc.Store.open(pc.Store.default().path) as again:
+    print(pc.Container.list(all=True, store=again), running())
+""",
+    )
+    assert "monitor was killed" in out
+    assert out.endswith("() []\n"), out

@@ -11,7 +11,13 @@ from pycontainer._linux import process as linux
 from pycontainer._linux.tree import remove_tree
 from pycontainer.errors import ContainerStateError
 from pycontainer.runtime._inside import cgroup, guard
-from pycontainer.runtime.state import State, is_watched, read_intent, read_state
+from pycontainer.runtime.state import (
+    State,
+    is_watched,
+    read_intent,
+    read_prepared_state,
+    read_state,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,16 +56,19 @@ def clear(directory: Path, *, timeout: float = 10.0) -> bool:
     """
     group = read_intent(directory).get("cgroup", {})
     cgroup.kill(group)
-    state = read_state(directory)
-    if state is not None and state.alive:
-        _kill(state)
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            if not state.alive:
-                break
-            time.sleep(0.001)
+    # The second is of a monitor that was killed as its container's command began.
+    for state in (read_state(directory), read_prepared_state(directory)):
+        if state is not None and state.alive:
+            _kill(state)
+            _await_end(state, timeout)
     _await_guard(directory, timeout)
     return not cgroup.destroy(group, timeout)
+
+
+def _await_end(state: State, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while state.alive and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _await_guard(directory: Path, timeout: float) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "open_control",
     "read_exit",
     "read_intent",
+    "read_prepared_state",
     "read_state",
     "request_audience",
     "request_deletion",
@@ -141,7 +142,16 @@ def read_intent(directory: Path) -> dict[str, Any]:
 
 def read_state(directory: Path) -> State | None:
     """The state that the monitor wrote when the container ran; None before."""
-    document = _read(directory / "state.json")
+    return _read_state(directory, "state.json")
+
+
+def read_prepared_state(directory: Path) -> State | None:
+    """What a monitor has written down of a start that it has not told of; None mostly."""
+    return _read_state(directory, ".state.json.new")
+
+
+def _read_state(directory: Path, name: str) -> State | None:
+    document = _read(directory / name)
     if document is None:
         return None
     plan = read_intent(directory)

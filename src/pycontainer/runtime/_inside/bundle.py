@@ -91,6 +91,7 @@ def bring_to_life(monitor: Monitor, payload: list[int]) -> None:
 
 def _start(monitor: Monitor, name: str) -> None:
     """Let the command go, and see to it that it is executed."""
+    begun = monitor.prepare_state()
     monitor.step = f"start the container by {name}"
     waiting = _read(f"/proc/{monitor.pid}/comm")
     _run(monitor, ["start"], stdio=[])
@@ -104,7 +105,7 @@ def _start(monitor: Monitor, name: str) -> None:
         if time.monotonic() > deadline:
             raise init.StepFailed("execute", errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         time.sleep(_PAUSE)
-    monitor.announce()
+    monitor.announce(begun)
 
 
 # --- what the runtime finds ------------------------------------------------------------------

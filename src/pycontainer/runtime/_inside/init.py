@@ -101,6 +101,7 @@ def main(
             setup.set_sysctls,
             setup.protect_paths,
             setup.name_host,
+            setup.await_monitor,
         ):
             setup.step = step.__name__.replace("_", " ")
             step()
@@ -373,6 +374,11 @@ class _Setup:
             loopback.up()
         if self.plan["network"] and not os.read(self.go, 1):
             raise OSError(errno.ECANCELED, "the container's monitor has gone")
+
+    def await_monitor(self) -> None:
+        """Wait until it is written down which process this is: no command runs that nobody can find."""
+        if not os.read(self.go, 1):
+            raise InterruptedError(errno.EINTR, "the monitor gave up")
 
     def enter_root(self) -> None:
         mount.pivot_root(".", ".")

@@ -153,8 +153,7 @@ class Monitor:
         self.streams.close_payload_side()
         if self.network is not None:
             self._connect(go)
-        os.close(go)
-        self._await_start(report, console)
+        self._await_start(report, console, go)
 
     def _bring_to_life_otherwise(self, payload: list[int]) -> None:
         """Have another program make the container's first process; few containers do."""
@@ -167,9 +166,15 @@ class Monitor:
 
             bundle.bring_to_life(self, payload)
 
-    def _await_start(self, report: int, console: _socket.socket | None) -> None:
+    def _await_start(self, report: int, console: _socket.socket | None, go: int) -> None:
         """Wait until init has executed its command, and say so."""
-        begun = self._prepare_state()
+        begun = self.prepare_state()
+        # Only now may it execute the command: from here on others find it if this process is killed.
+        try:
+            os.write(go, b"s")
+        except BrokenPipeError:  # it has failed already, and says below why
+            pass
+        os.close(go)
         if console is not None:
             self.streams.take_terminal(console)
         failure = wire.read_all(report)
@@ -177,11 +182,12 @@ class Monitor:
             raise init.StepFailed.from_wire(failure)
         self._publish_state(begun)
 
-    def announce(self) -> None:
+    def announce(self, begun: int) -> None:
         """Say that the command, which another runtime has started, is executing."""
-        self._publish_state(self._prepare_state())
+        self._publish_state(begun)
 
-    def _prepare_state(self) -> int:
+    def prepare_state(self) -> int:
+        """Write down which process it is, and give its start time; needed before it executes its command."""
         self.step = "write the state down"
         if self.listener is None:
             self.listen()

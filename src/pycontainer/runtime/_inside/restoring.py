@@ -66,7 +66,7 @@ def bring_to_life(monitor: Monitor, payload: list[int]) -> None:
     monitor.streams.close_payload_side()
     monitor.step = "set the limits"
     cgroup.adjust(monitor.cgroup)
-    monitor.announce()
+    monitor.announce(monitor.prepare_state())
 
 
 def _run(monitor: Monitor, restore: Plan, payload: list[int], group: int) -> None:
