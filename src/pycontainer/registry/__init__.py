@@ -13,7 +13,15 @@ from pycontainer.registry._referrers import referrer
 from pycontainer.registry._s3_bucket import S3Bucket
 from pycontainer.registry._server import RegistryServer, serve
 from pycontainer.registry._server_options import Action, ServerOptions, read_htpasswd
-from pycontainer.registry._storage import Collected, Needed, Pace, Storage, StoredManifest, Upload
+from pycontainer.registry._storage import (
+    CacheStorage,
+    Collected,
+    Needed,
+    Pace,
+    Storage,
+    StoredManifest,
+    Upload,
+)
 from pycontainer.registry._tls import Tls
 from pycontainer.registry._uploads import FileUploads
 from pycontainer.registry._upstream import Upstream
@@ -22,6 +30,7 @@ __all__ = [
     "ALL_MANIFESTS",
     "ANONYMOUS",
     "Action",
+    "CacheStorage",
     "Client",
     "Collected",
     "Credentials",
