@@ -61,6 +61,13 @@ def test_git_repositories_of_plain_web_servers(bench: Bench, served: str) -> Non
     assert files == {"a/file": b"in git", "b/sub/file": b"in git", "b/top": b"top"}
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_errors_hold_no_password(bench: Bench) -> None:
+    error = bench.error("FROM scratch\nADD http://me:pass@localhost:1/p.git /\n")
+    assert "http://me:***@localhost:1/p.git: git fetch failed" in error.message
+    assert "pass" not in error.message
+
+
 @pytest.mark.parametrize(
     ("url", "uri"),
     [

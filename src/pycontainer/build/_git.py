@@ -26,6 +26,7 @@ __all__ = ["GitSource", "parse_git"]
 _SCHEMES: Final = re.compile(r"(?:git|ssh)://", re.IGNORECASE)
 _WEB: Final = re.compile(r"https?://[^#?]+\.git(?:#|$)", re.IGNORECASE)
 _SCP: Final = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:]")
+_PASSWORD: Final = re.compile(r"(://[^/\s@:]*:)[^/\s@]*@")
 _COMMIT: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _SETTINGS: Final = (
     "core.autocrlf=false",
@@ -54,6 +55,10 @@ def parse_git(text: str) -> GitSource | None:
     return GitSource(url, ref, directory.strip("/"))
 
 
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub(r"\1***@", text)
+
+
 @frozen
 class GitSource(Source):
     """What a repository holds at a reference; needs the program ``git``.
@@ -77,10 +82,15 @@ class GitSource(Source):
             raise ValueError(f"--checksum: not a commit: {self.checksum!r}")
 
     @property
-    def title(self) -> str:
+    def written(self) -> str:
         """As in a Dockerfile."""
         fragment = self.ref + (f":{self.directory}" if self.directory else "")
         return f"{self.url}#{fragment}" if fragment else self.url
+
+    @property
+    def title(self) -> str:
+        """As in a Dockerfile, but for a password."""
+        return _without_password(self.written)
 
     def load(self, work: Work) -> Directory:
         """The directory, which the build's end removes.
@@ -89,7 +99,7 @@ class GitSource(Source):
             BuildError: It cannot be had, or is at another commit.
         """
         if shutil.which("git") is None:
-            raise BuildError(f"{self.url} needs git, which is not installed")
+            raise BuildError(f"{self.title} needs git, which is not installed")
         directory = Path(tempfile.mkdtemp(prefix="git-", dir=work.scratch))
         directory.chmod(0o755)
         self._git(["init", "--quiet", "--template="], directory, work)
@@ -166,5 +176,7 @@ class GitSource(Source):
         ):
             output, problems = process.communicate()
         if process.returncode:
-            raise BuildError(f"{self.title}: git {words[0]} failed: {problems.strip()}")
+            raise BuildError(
+                f"{self.title}: git {words[0]} failed: {_without_password(problems.strip())}"
+            )
         return output

@@ -104,7 +104,7 @@ class Names:
         assert isinstance(vertex.operation, GitSource), f"{vertex.title} is no repository"
         if vertex not in self._known:
             self._known[vertex] = self.new(wanted, "repository")
-            self.contexts[self._known[vertex]] = vertex.operation.title
+            self.contexts[self._known[vertex]] = vertex.operation.written
         return self._known[vertex]
 
     def _named(self, vertex: Vertex, image: Image, reference: Reference | None) -> str:
