@@ -59,7 +59,8 @@ class Point:
     """Where the next process behind a container dies; nowhere at first."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        # With a name: an ordinary user's zygote may not open this process's descriptors.
+        self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  (closed by `close`)
         self._file.truncate(_SIZE)
         self._memory = mmap.mmap(self._file.fileno(), _SIZE)
 
@@ -76,10 +77,8 @@ class Point:
     def boot(self, boot: str) -> str:
         """What zygotes run at their start, with this point watched."""
         head, _, main = boot.rpartition("; ")
-        path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
-        return (
-            f"{head}; sys.path.insert(0, {_TESTS!r}); import fault; fault.watch({path!r}); {main}"
-        )
+        watch = f"fault.watch({self._file.name!r})"
+        return f"{head}; sys.path.insert(0, {_TESTS!r}); import fault; {watch}; {main}"
 
     def close(self) -> None:
         """Forget it."""
