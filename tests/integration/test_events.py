@@ -146,7 +146,9 @@ def test_networks_tell_of_their_containers(image: Image) -> None:
         ("disconnect", "told"),
         ("disconnect", "more"),
         ("connect", "told"),
+        ("connect", "more"),
         ("disconnect", "told"),
+        ("disconnect", "more"),
         ("destroy", "more"),
     ]
     about = {e.attributes["container"] for e in seen if "connect" in e.action}
