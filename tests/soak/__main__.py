@@ -75,11 +75,11 @@ def soak(directory: Path, cycles: int, threads: int, processes: int) -> int:
 
 
 def files(store: Path) -> set[str]:
-    """The files of a store, but for those of its database and its open handles."""
+    """The files of a store, but for those of its database, its journal and its open handles."""
     return {
         str(path.relative_to(store))
         for path in store.rglob("*")
-        if not path.name.startswith("metadata.db") and "sessions" not in path.parts
+        if not path.name.startswith("metadata.db") and not {"sessions", "events"} & {*path.parts}
     }
 
 
