@@ -244,10 +244,7 @@ def request_deletion(control: socket.socket, timeout: float) -> None:
     Raises:
         TimeoutError: It has not within that many seconds.
     """
-    control.settimeout(timeout)
-    wire.send(control, "delete")
-    while wire.receive(control) is not None:
-        pass
+    _ask(control, "delete", timeout)
 
 
 def await_end(control: socket.socket) -> int | None:
@@ -274,10 +271,7 @@ def request_audience(control: socket.socket, timeout: float) -> None:
     Raises:
         TimeoutError: The monitor has not answered within that many seconds.
     """
-    control.settimeout(timeout)
-    wire.send(control, "attach")
-    while (packet := wire.receive(control)) is not None and packet[0] != "changed":
-        pass
+    _ask(control, "attach", timeout, answer="changed")
 
 
 def request_input(control: socket.socket, data: bytes) -> None:
@@ -298,10 +292,7 @@ def request_hold(control: socket.socket, timeout: float) -> None:
     Raises:
         TimeoutError: The monitor has not answered within that many seconds.
     """
-    control.settimeout(timeout)
-    wire.send(control, "hold")
-    while (packet := wire.receive(control)) is not None and packet[0] != "held":
-        pass
+    _ask(control, "hold", timeout, answer="held")
 
 
 def change_network(control: socket.socket, verb: str, *what: object, timeout: float = 30.0) -> None:
@@ -336,9 +327,14 @@ def request_release(control: socket.socket, timeout: float) -> None:
     Raises:
         TimeoutError: It has not within that many seconds.
     """
+    _ask(control, "release", timeout)
+
+
+def _ask(control: socket.socket, verb: str, timeout: float, *, answer: str | None = None) -> None:
+    """Ask something of a monitor, and wait for its answer, without one until it has gone."""
     control.settimeout(timeout)
-    wire.send(control, "release")
-    while wire.receive(control) is not None:
+    wire.send(control, verb)
+    while (packet := wire.receive(control)) is not None and packet[0] != answer:
         pass
 
 
