@@ -2,10 +2,10 @@
 
 container_workers.py ROLE OPERATION STORE STEP     kill one process at every STEP-th line of an operation
 
-ROLE is ``host`` or one of `fault`; OPERATION ``attached``, ``detached``, or ``bridge``: detached, in a
-network and with a published port; that is to be run in a network namespace of its own. Each death is
-followed by what a user would do: open the store again, look, and remove what is found. Prints how many
-deaths there were.
+ROLE is ``host`` or one of `fault`; OPERATION ``attached``, ``detached``, ``bridge``: detached, in a
+network and with a published port; that is to be run in a network namespace of its own; or ``run``: one
+command alone, whose files are made beside its processes. Each death is followed by what a user would do:
+open the store again, look, and remove what is found. Prints how many deaths there were.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pycontainer import errors
 from pycontainer.containers import _home
 from pycontainer.content import Store
 from pycontainer.images import Image
-from pycontainer.runtime import _zygote
+from pycontainer.runtime import _zygote, is_watched
 
 SCRIPT = "trap 'exit 3' TERM; echo up; read line"
 PATIENCE = 20.0
 MOST = 20_000
 PORT = 8080
+Life = Callable[[Store, Image], None]
 ports: list[str] = []
 """What the containers publish."""
 
@@ -58,15 +59,23 @@ def life(store: Store, image: Image, *, detach: bool) -> None:
         container.delete()
 
 
-def survive(store: Store, image: Image, *, detach: bool) -> None:
+def run_once(store: Store, image: Image) -> None:
+    """All that there is to a container that runs one command."""
+    done = pc.run(image, ["sh", "-c", "cat; exit 5"], input=b"hi", store=store, timeout=PATIENCE)
+    assert done.exit_code == 5, done.exit_code
+    assert done.stdout == b"hi", (done.stdout, done.exit_code)
+
+
+def survive(store: Store, image: Image, live: Life) -> None:
     """The same where a process behind it dies; an error of ours is an answer, another one is none."""
     try:
-        life(store, image, detach=detach)
+        live(store, image)
     except errors.Error:
         pass
     except AssertionError as error:
-        # Killed as it was about to become the command; or its end was seen by nobody.
-        if error.args[0] not in ((b"", 137), None):
+        # Killed as it was about to become the command, by what the first process of a namespace does
+        # not survive; or its end was seen by nobody.
+        if error.args[0] not in ((b"", 137), 137, 139, None):
             raise
 
 
@@ -76,6 +85,7 @@ def recover(path: Path, image_id: str, names: list[str]) -> None:
         for found in pc.Container.list(all=True, store=store):
             found.inspect() if found.state == "running" else None
             found.delete(force=True)
+        await_monitors(store)
         store.collect()
         assert [p.name for p in store.directory("containers").iterdir()] == []
         assert list(store.roots("container")) == []
@@ -92,6 +102,14 @@ def recover(path: Path, image_id: str, names: list[str]) -> None:
         assert name not in Path("/proc/self/mountinfo").read_text()
     assert not (left := running(names)), left
     names.clear()
+
+
+def await_monitors(store: Store) -> None:
+    """Wait for monitors whose program was killed before it could write down what it was making."""
+    deadline = time.monotonic() + 1
+    while any(map(is_watched, store.directory("containers").iterdir())):
+        assert time.monotonic() < deadline, "a monitor outlives its program"
+        time.sleep(0.005)
 
 
 def assert_no_network_is_left() -> None:
@@ -126,20 +144,21 @@ def running(names: list[str]) -> list[str]:
     return found
 
 
-def kill_behind(role: str, path: Path, step: int, *, detach: bool, names: list[str]) -> int:
+def kill_behind(role: str, path: Path, step: int, live: Life, names: list[str]) -> int:
     """Deaths of processes behind the container, while this program lives."""
     point = fault.Point()
     _zygote._BOOT = point.boot(_zygote._BOOT)
     deaths = 0
     with Store.open(path) as store:
         image = Image.get("busybox:test", store=store)
+        run_once(store, image)
         for line in range(0, MOST, step):
             if role in ("zygote", "waiting"):
                 process = _zygote.current()._process
                 process.kill()
                 process.wait()
             point.set(role, line)
-            survive(store, image, detach=detach)
+            survive(store, image, live)
             died = point.clear()
             recover(path, str(image.id), names)
             deaths += died
@@ -149,7 +168,7 @@ def kill_behind(role: str, path: Path, step: int, *, detach: bool, names: list[s
     return deaths
 
 
-def kill_host(path: Path, step: int, *, detach: bool, names: list[str]) -> int:
+def kill_host(path: Path, step: int, live: Life, names: list[str]) -> int:
     """Deaths of the program itself."""
     with Store.open(path) as store:
         image_id = str(Image.get("busybox:test", store=store).id)
@@ -163,8 +182,9 @@ def kill_host(path: Path, step: int, *, detach: bool, names: list[str]) -> int:
                 tell_names(functools.partial(_write_line, tell))
                 with Store.open(path) as store:
                     image = Image.get(image_id, store=store)
+                    run_once(store, image)
                     fault.die_at(line)
-                    life(store, image, detach=detach)
+                    live(store, image)
                     sys.settrace(None)
                 status = 0
             finally:
@@ -202,13 +222,14 @@ def main() -> None:
     faulthandler.dump_traceback_later(250, exit=True)
     vars(_home)["_YOUNG_SECONDS"] = 0  # what is in the making here is known to be dead
     names: list[str] = []
-    detach = operation != "attached"
+    lives: dict[str, Life] = {"run": run_once, "attached": functools.partial(life, detach=False)}
+    live = lives.get(operation, functools.partial(life, detach=True))
     ports.extend([f"{PORT}:80"] if operation == "bridge" else [])
     if role == "host":
-        deaths = kill_host(Path(path), int(step), detach=detach, names=names)
+        deaths = kill_host(Path(path), int(step), live, names)
     else:
         tell_names(names.append)
-        deaths = kill_behind(role, Path(path), int(step), detach=detach, names=names)
+        deaths = kill_behind(role, Path(path), int(step), live, names)
     print(deaths)  # noqa: T201
 
 

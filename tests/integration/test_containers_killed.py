@@ -50,6 +50,14 @@ def test_a_death_leaves_nothing_that_cannot_be_removed(
     die_throughout(role, operation, tmp_path)
 
 
+@pytest.mark.embedded("another runtime's files are made before")
+@pytest.mark.parametrize("role", ["host", "zygote", "waiting", "monitor", "init"])
+def test_a_death_leaves_nothing_of_a_command_whose_files_are_made_meanwhile(
+    role: str, tmp_path: Path
+) -> None:
+    die_throughout(role, "run", tmp_path, often=4)
+
+
 @pytest.mark.embedded("the networks are the monitor's, whatever starts the first process")
 @pytest.mark.parametrize("role", ["host", "zygote", "waiting", "monitor", "init"])
 def test_a_death_leaves_nothing_of_networks_and_ports(role: str, tmp_path: Path) -> None:
@@ -91,8 +99,8 @@ def step_of(role: str) -> int:
     return max(1, STEPS[role] // 10) if THOROUGH else STEPS[role]
 
 
-def die_throughout(role: str, operation: str, tmp_path: Path) -> None:
-    """Run the worker that lets one process die at each of some lines."""
+def die_throughout(role: str, operation: str, tmp_path: Path, often: int = 1) -> None:
+    """Run the worker that lets one process die at each of some lines, so many times as many as usual."""
     with Store.open(tmp_path / "store") as store:
         busybox_image(store, tmp_path / "busybox")
     command = [
@@ -101,7 +109,7 @@ def die_throughout(role: str, operation: str, tmp_path: Path) -> None:
         role,
         operation,
         str(store.path),
-        str(step_of(role)),
+        str(max(1, step_of(role) // often)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

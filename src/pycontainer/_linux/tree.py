@@ -61,6 +61,8 @@ def _empty(directory: int, *, top: int, depth: int) -> bool:
             if not is_directory:
                 os.unlink(name, dir_fd=directory)
                 continue
+            if _remove_empty(name, directory):
+                continue
             child = _open_directory(name, directory)
         except FileNotFoundError:
             continue
@@ -74,6 +76,15 @@ def _empty(directory: int, *, top: int, depth: int) -> bool:
             os.close(child)
         _remove_directory(name, directory)
     return moved
+
+
+def _remove_empty(name: str, parent: int) -> bool:
+    """Remove a directory if it is empty, as many are; that takes one call, to look into it seven."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        return False
+    return True
 
 
 def _open_directory(name: str, parent: int | None) -> int:

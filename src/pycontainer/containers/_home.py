@@ -23,6 +23,7 @@ from pycontainer._linux import inotify
 from pycontainer.containers import _networking, _ranges
 from pycontainer.containers._populate import populate
 from pycontainer.containers._record import New, Record, read_record
+from pycontainer.containers._seen import look, remembered
 from pycontainer.containers._view import thaw_after_a_kill
 from pycontainer.containers._volume import keep
 from pycontainer.content import Schema, remove_tree
@@ -35,7 +36,6 @@ from pycontainer.errors import (
 )
 from pycontainer.oci import Descriptor, ImageConfig, Manifest, Platform, Reference
 from pycontainer.runtime import (
-    ResolvedUser,
     await_end,
     finish,
     is_watched,
@@ -43,7 +43,6 @@ from pycontainer.runtime import (
     read_exit,
     read_state,
     request_deletion,
-    resolve_user,
     warm_up,
 )
 from pycontainer.snapshots import RootfsPlan, Snapshot, TreeView, ensure_layer
@@ -83,8 +82,6 @@ _SCHEMA: Final = Schema(
 _POLL_SECONDS: Final = 0.02
 _UNDO_SECONDS: Final = 10.0
 _YOUNG_SECONDS: Final = 60.0  # a directory without a monitor may still be in the making
-_REMEMBERED_USERS: Final = 512
-_users: dict[tuple[Digest, str, tuple[str, ...]], ResolvedUser] = {}
 _recovered: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -135,24 +132,38 @@ def prepare(
     home = directory(store, container_id)
     found = find_image(image, store, options.platform)
     options = options.for_image(found.config.config)
+    seen = remembered(found, options)
+    late = seen is not None and not (detach or kept or name) and _can_wait(options)
     home.mkdir(mode=0o700)
     try:
-        _claim(store, container_id, name, found, home)
-        named_volumes = [m.source for m in options.mounts if m.kind == "volume" and m.source]
-        keep(named_volumes, store=store, home=home)
         # An attached container's files do not outlive this program, let alone a crash of the machine:
         # syncing them at the unmount would double the time that its end takes.
-        snapshot = found.prepare(home, volatile=not detach)
+        volatile = not detach
+        if seen is not None and late:
+            snapshot = found.prepare(
+                home, volatile=volatile, find=seen.layers.__getitem__, make=False
+            )
+        else:
+            _claim(store, container_id, name, found, home)
+            volumes = [m.source for m in options.mounts if m.kind == "volume" and m.source]
+            keep(volumes, store=store, home=home)
+            layers: dict[Digest, Path] = {}
+
+            def find_layer(diff_id: Digest) -> Path:
+                layers[diff_id] = found.find_layer(diff_id)
+                return layers[diff_id]
+
+            snapshot = found.prepare(home, volatile=volatile, find=find_layer)
+            seen = look(found, options, layers, _reader(snapshot.tree()))
         spec = options.to_spec(
             found,
             args,
             store=store,
             directory=home,
             container_id=container_id,
-            user=_user(found, options.user, options.security.groups, snapshot),
+            user=seen.user,
             find=lambda other: directory(store, find(store, other).id),
         )
-        populate(options.mounts, store=store, home=home, plan=snapshot.plan)
         record = Record(
             id=container_id,
             name=name or container_id[:12],
@@ -163,8 +174,22 @@ def prepare(
             rootfs=dict(snapshot.plan.to_wire()),
             **_record_of(found, args, options, container_id),
         )
-        store.record("container", "create", record.id, record.event_attributes())
-        yield New(record, home, spec, snapshot.plan)
+
+        def complete() -> None:
+            if late:
+                _claim(store, container_id, name, found, home)
+                if found.prepare(home, volatile=volatile) != snapshot:
+                    raise ContainerStateError(
+                        f"the layers of {found.reference or found.id.short} were made anew meanwhile",
+                        remedy="run it once more",
+                    )
+            options.write_files(home, container_id)
+            populate(options.mounts, store=store, home=home, plan=snapshot.plan)
+            store.record("container", "create", record.id, record.event_attributes())
+
+        if not late:
+            complete()
+        yield New(record, home, spec, snapshot.plan, complete if late else None)
     except BaseException:
         if not _end(home, _UNDO_SECONDS):  # with its processes, if its monitor was killed
             remove_tree(home)
@@ -193,19 +218,13 @@ def _record_of(
     }
 
 
-def _user(
-    image: Image, wanted: str | None, groups: Sequence[str], snapshot: Snapshot
-) -> ResolvedUser:
-    """Who the container runs as; remembered, since the files of an image do not change."""
-    text = image.config.config.user if wanted is None else wanted
-    key = (image.id, text, tuple(groups))
-    user = _users.get(key)
-    if user is None:
-        user = resolve_user(text, _reader(snapshot.tree()), extra_groups=groups)
-        if len(_users) >= _REMEMBERED_USERS:
-            _users.clear()
-        _users[key] = user
-    return user
+def _can_wait(options: Options) -> bool:
+    """Whether a container's files can be made while its processes are: nothing else needs them before."""
+    return (
+        not options.mounts
+        and options.networking.mode in ("none", "host")
+        and options.namespaces.user in (None, "host")
+    )
 
 
 def find_image(image: Image | str, store: Store, platform: str | Platform | None) -> Image:

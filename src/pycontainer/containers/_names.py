@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Names", "check_hostname"]
+__all__ = ["Names", "check_hostname", "mounts_of_files"]
 
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?")
 _OPTION: Final = re.compile(r"[a-z][a-z0-9-]*(:[0-9]+)?")
@@ -70,8 +70,8 @@ class Names:
                     remedy="write it as resolv.conf(5) does, such as 'ndots:2'",
                 )
 
-    def host_files(self, directory: Path, hostname: str, *, host_network: bool) -> list[Mount]:
-        """Write the files that are mounted over the image's, so that names resolve.
+    def host_files(self, directory: Path, hostname: str, *, host_network: bool) -> None:
+        """Write the files that `mounts_of_files` mounts.
 
         Args:
             directory: The container's own.
@@ -83,10 +83,6 @@ class Names:
             hosts = _read_host("/etc/hosts") or None
             resolver = _read_host("/etc/resolv.conf")
         self.write_files(directory, hostname, hosts=hosts, resolver=resolver, gateway="127.0.0.1")
-        return [
-            Mount(f"/etc/{name}", "bind", str(directory / name), ("bind", "rprivate"))
-            for name in _FILES
-        ]
 
     def write_files(
         self,
@@ -138,6 +134,14 @@ class Names:
         if not self.domainname or "." in hostname:
             return hostname
         return f"{hostname}.{self.domainname} {hostname}"
+
+
+def mounts_of_files(directory: Path) -> list[Mount]:
+    """What is mounted over the image's, so that names resolve: files in a container's directory."""
+    return [
+        Mount(f"/etc/{name}", "bind", str(directory / name), ("bind", "rprivate"))
+        for name in _FILES
+    ]
 
 
 def check_hostname(name: str, option: str = "hostname") -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve, field, frozen
 
 from pycontainer.containers._limits import Limits
-from pycontainer.containers._names import Names, check_hostname
+from pycontainer.containers._names import Names, check_hostname, mounts_of_files
 from pycontainer.containers._namespaces import Namespaces
 from pycontainer.containers._networking import NO_NETWORKING, Networking
 from pycontainer.containers._populate import with_volumes_of
@@ -91,7 +91,7 @@ class Options:
         user: ResolvedUser,
         find: Callable[[str], Path],
     ) -> oci.RuntimeSpec:
-        """The container as a runtime-spec document; writes its hosts, resolv.conf and hostname.
+        """The container as a runtime-spec document; `write_files` is to follow.
 
         Args:
             image: Whose config gives what the caller does not.
@@ -125,7 +125,7 @@ class Options:
             hostname=hostname,
             network="host" if on_host else "none",
             mounts=[
-                *self.names.host_files(directory, hostname, host_network=on_host),
+                *mounts_of_files(directory),
                 *(mount.to_oci(store, directory) for mount in self.mounts),
             ],
             readonly=self.read_only,
@@ -143,6 +143,11 @@ class Options:
         return self.namespaces.apply(
             spec, find, lambda: allocate(store, container_id), store=store.path.resolve()
         )
+
+    def write_files(self, directory: Path, container_id: str) -> None:
+        """Write a container's hosts, resolv.conf and hostname."""
+        on_host = self.networking.mode == "host"
+        self.names.host_files(directory, self.hostname_of(container_id), host_network=on_host)
 
     def _check_rights(self) -> None:
         if self.security.privileged and self.namespaces.user not in (None, "host"):

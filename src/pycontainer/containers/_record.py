@@ -10,7 +10,7 @@ from attrs import asdict, field, frozen
 from pycontainer.containers._upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pycontainer.oci.runtime import RuntimeSpec
@@ -59,12 +59,21 @@ class Record:
 
 @frozen
 class New:
-    """A container that is ready to be launched."""
+    """A container that is ready to be launched.
+
+    Attributes:
+        record: What is written down of it.
+        directory: Its own.
+        spec: What it is.
+        rootfs: How its files are mounted.
+        complete: Makes the files that are mounted, if they are still to be made.
+    """
 
     record: Record
     directory: Path
     spec: RuntimeSpec
     rootfs: RootfsPlan
+    complete: Callable[[], None] | None = None
 
     @property
     def events(self) -> tuple[str, str, str]:

@@ -148,6 +148,7 @@ def run(
                 events=new.events,
                 network=attached.plan,
                 kept_open=attached.fds,
+                complete=new.complete,
                 write_down=new.write_down,
                 timeout=timeout,
             ),

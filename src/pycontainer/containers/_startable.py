@@ -280,6 +280,7 @@ def start_of(
                 network=attached.plan,
                 kept_open=attached.fds,
                 checkpoint=checkpoint,
+                complete=new.complete,
                 write_down=None if again else new.write_down,
                 timeout=timeout,
             )

@@ -473,6 +473,15 @@ class Image:
         pairs = zip(self.layers, self.diff_ids, strict=True)
         return tuple(ensure_directory(self.store, layer, diff_id) for layer, diff_id in pairs)
 
+    def find_layer(self, diff_id: Digest) -> Path:
+        """The directory or index of one of its layers, made now if it is not there.
+
+        Raises:
+            ContentError: The stored layer is missing or damaged.
+        """
+        descriptor = self.layers[self.diff_ids.index(diff_id)]
+        return ensure_layer(self.store, descriptor, diff_id)
+
     def prepare(
         self,
         directory: Path,
@@ -480,9 +489,10 @@ class Image:
         driver: Driver | None = None,
         writable: bool = True,
         volatile: bool = False,
+        find: Callable[[Digest], Path] | None = None,
+        make: bool = True,
     ) -> Snapshot:
         """Make what is needed to run on the image; see `pycontainer.snapshots.prepare`."""
-        layers = dict(zip(self.diff_ids, self.layers, strict=True))
         return prepare(
             self.store,
             self.diff_ids,
@@ -490,7 +500,8 @@ class Image:
             driver=driver,
             writable=writable,
             volatile=volatile,
-            find=lambda diff_id: ensure_layer(self.store, layers[diff_id], diff_id),
+            find=self.find_layer if find is None else find,
+            make=make,
         )
 
 

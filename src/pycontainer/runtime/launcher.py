@@ -21,7 +21,7 @@ from pycontainer.errors import (
     UnsupportedFeature,
 )
 from pycontainer.runtime import _zygote, cgroups, seccomp
-from pycontainer.runtime._inside import wire
+from pycontainer.runtime._inside import files, wire
 from pycontainer.runtime._joining import join_others
 from pycontainer.runtime._running import Running
 from pycontainer.runtime._spec import is_rootless
@@ -29,7 +29,7 @@ from pycontainer.runtime.plan import RUNTIME, SYSTEM, compile_plan, compile_proc
 from pycontainer.runtime.state import State, last_run, write_intent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pycontainer.oci.runtime import Process, RuntimeSpec
@@ -68,6 +68,7 @@ def launch(
     network: Mapping[str, object] | None = None,
     kept_open: Sequence[int] = (),
     checkpoint: Path | None = None,
+    complete: Callable[[], None] | None = None,
     write_down: Callable[[], None] | None = None,
     timeout: float | None = None,
 ) -> Running:
@@ -94,6 +95,8 @@ def launch(
         network: Interfaces to make in its network namespace, as `pycontainer.network.join` plans them.
         kept_open: Descriptors that are to be open as long as it is looked after, such as of ports.
         checkpoint: A directory with the processes that it goes on with, in place of its command.
+        complete: Makes what the container's files are mounted from, where that is still to be done;
+            if possible while its processes are made.
         write_down: Writes into `directory` what its caller wants to find there; done before this
             returns, for a container that goes with this program while it is being made.
         timeout: Seconds to wait for the start.
@@ -128,7 +131,12 @@ def launch(
     write_intent(
         directory, {n.type for n in spec.namespaces}, plan["cgroup"], user and user["root"]
     )
+    if complete is not None and not (late and _can_wait(plan)):
+        complete()
+        complete = None
     plan["network"] = dict(network or {})
+    if complete is None:
+        (directory / "rootfs").mkdir(exist_ok=True)
     if checkpoint is not None:
         from pycontainer.runtime.checkpoint import plan_restore
 
@@ -137,7 +145,53 @@ def launch(
         plan["namespaces"] = 0  # CRIU makes them
     streams = (stdin, stdout, stderr, *kept_open)
     meanwhile = _unless_gone(record) if late else None
-    return _start(plan, streams, detached=detach, timeout=timeout, meanwhile=meanwhile)
+    if complete is None:
+        return _start(plan, streams, detached=detach, timeout=timeout, meanwhile=meanwhile)
+    plan["waits"] = True
+    with _gate(complete, directory) as (gate, opened):
+
+        def both() -> None:
+            opened()
+            assert meanwhile is not None
+            meanwhile()
+
+        return _start(plan, (gate, *streams), detached=detach, timeout=timeout, meanwhile=both)
+
+
+def _can_wait(plan: Mapping[str, Any]) -> bool:
+    """Whether its init mounts its files, and so can wait for them."""
+    return not plan["user"] and "bundle" not in plan
+
+
+@contextlib.contextmanager
+def _gate(
+    complete: Callable[[], None], directory: Path
+) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Give a descriptor at which init waits, and a function that completes its files and lets it on.
+
+    Where the function raises, or this program ends, init hears that there will be none.
+    """
+    wait, go = os.pipe()
+    done = False
+
+    def opened() -> None:
+        nonlocal done
+        if not done:  # a request that nobody has read is sent again
+            try:
+                (directory / "rootfs").mkdir(exist_ok=True)
+                complete()
+            except FileNotFoundError:
+                if directory.exists():
+                    raise
+                return  # the monitor has removed it, and will say why
+        done = True
+        os.write(go, b"m")
+
+    try:
+        yield wait, opened
+    finally:
+        os.close(wait)
+        os.close(go)
 
 
 def _unless_gone(write: Callable[[], None]) -> Callable[[], None]:
@@ -211,9 +265,8 @@ def _plan(
     upkeep: Mapping[str, object] | None,
 ) -> dict[str, Any]:
     program = seccomp.compile_filter_of(spec.seccomp, spec.process.capabilities.bounding)
-    (directory / "rootfs").mkdir(exist_ok=True)
     plan = compile_plan(spec, rootfs, directory, cgroup=plan_group(spec, name), seccomp=program)
-    plan.update(upkeep=dict(upkeep or {}), adopted={}, network={})
+    plan.update(upkeep=dict(upkeep or {}), adopted={}, network={}, waits=False)
     if RUNTIME in spec.annotations:
         from pycontainer.runtime.bundle import have_runtime_start  # few containers need it
 
@@ -264,9 +317,7 @@ def write_spec(spec: RuntimeSpec, directory: Path) -> None:
         document = spec.encode()
     except UnicodeEncodeError as error:
         raise _not_utf8(error) from error
-    new = directory / ".config.json.new"
-    new.write_bytes(document)
-    new.replace(directory / "config.json")
+    files.replace(f"{directory}/config.json", document)
 
 
 def _check_encodable(spec: RuntimeSpec) -> None:

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from pycontainer._linux import process as linux
 from pycontainer.errors import ContainerError, ContainerStateError
-from pycontainer.runtime._inside import wire
+from pycontainer.runtime._inside import files, wire
 from pycontainer.runtime.plan import boot_id
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def write_intent(
     """Write down what a container will have, before it has any of it."""
     group = {name: value for name, value in cgroup.items() if name != "device_program"}
     document = {"namespaces": sorted(namespaces), "cgroup": group, "root": root}
-    (directory / _INTENT).write_text(json.dumps(document))
+    files.write_new(f"{directory}/{_INTENT}", json.dumps(document).encode())
 
 
 def read_intent(directory: Path) -> dict[str, Any]:

@@ -68,6 +68,26 @@ class Snapshot:
         """How it was made."""
         return Driver.OVERLAY if self.plan.kind == "overlay" else Driver.COPY
 
+    def make(self) -> None:
+        """Make what the plan names; of a snapshot that was prepared with ``make=False``, once.
+
+        Raises:
+            SnapshotError: The directory is in use.
+            LayerError: A copy cannot be made, or the index of a layer is damaged.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make = _make_overlay if self.driver is Driver.OVERLAY else _make_copy
+        try:
+            make(self.directory, self.plan)
+        except FileExistsError as error:
+            raise SnapshotError(
+                f"{self.directory} holds another snapshot: {error.filename}"
+            ) from error
+        except BaseException:
+            for name in _PARTS:
+                remove_tree(self.directory / name)
+            raise
+
     def tree(self) -> TreeView:
         """The whole as it is now, without mounting it."""
         if self.plan.path is not None:
@@ -148,6 +168,7 @@ def prepare(
     writable: bool = True,
     volatile: bool = False,
     find: Callable[[Digest], Path] | None = None,
+    make: bool = True,
 ) -> Snapshot:
     """Make what is needed to run on a stack of layers. Nothing is mounted.
 
@@ -159,6 +180,7 @@ def prepare(
         writable: Whether there is a place for changes.
         volatile: Changes need not survive a crash of the machine; spares syncs.
         find: Gives a layer's directory or index; None to take what the store has.
+        make: Whether all is made now; else `Snapshot.make` is to follow.
 
     Raises:
         SnapshotError: A layer is not unpacked, there are too many, or the directory is in use.
@@ -178,16 +200,11 @@ def prepare(
             f"an overlay takes {overlay.MAX_LOWERS} layers, the image has {len(layers)}",
             remedy="use driver=Driver.COPY, or build the image with fewer layers",
         )
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        make = _prepare_overlay if driver is Driver.OVERLAY else _prepare_copy
-        return Snapshot(directory, make(layers, directory, writable, volatile))
-    except FileExistsError as error:
-        raise SnapshotError(f"{directory} holds another snapshot: {error.filename}") from error
-    except BaseException:
-        for name in _PARTS:
-            remove_tree(directory / name)
-        raise
+    plan = _plan_overlay if driver is Driver.OVERLAY else _plan_copy
+    snapshot = Snapshot(directory, plan(layers, directory, writable, volatile))
+    if make:
+        snapshot.make()
+    return snapshot
 
 
 def _each_once(diff_ids: Sequence[Digest]) -> list[Digest]:
@@ -208,45 +225,52 @@ def _unpacked(store: Store, diff_id: Digest) -> Path:
     return path
 
 
-def _prepare_overlay(
+def _plan_overlay(
     layers: Sequence[Path], directory: Path, writable: bool, volatile: bool
 ) -> RootfsPlan:
     lowers = [str(layer) for layer in reversed(layers)]
-    for i in range(len(lowers), 1 if writable else 2):  # overlay wants two directories at least
-        empty = directory / f"empty{i}"
-        _make_root(empty, ())
-        lowers.append(str(empty))
-    upper = work = None
-    if writable:
-        upper, work = directory / "upper", directory / "work"
-        _make_root(upper, layers)
-        work.mkdir(mode=0o700)
+    # Overlay wants two directories at least.
+    lowers += [str(directory / f"empty{i}") for i in range(len(lowers), 1 if writable else 2)]
     return RootfsPlan(
         kind="overlay",
         lowers=tuple(lowers),
-        upper=None if upper is None else str(upper),
-        work=None if work is None else str(work),
+        upper=str(directory / "upper") if writable else None,
+        work=str(directory / "work") if writable else None,
         userxattr=Ownership.current().userxattr,
         volatile=volatile and writable,
         readonly=not writable,
     )
 
 
-def _prepare_copy(
+def _make_overlay(directory: Path, plan: RootfsPlan) -> None:
+    lowers = [Path(lower) for lower in reversed(plan.lowers)]
+    for lower in lowers:
+        if lower.parent == directory:
+            _make_root(lower, ())
+    if plan.upper is not None and plan.work is not None:
+        _make_root(Path(plan.upper), [lower for lower in lowers if lower.parent != directory])
+        os.mkdir(plan.work, 0o700)
+
+
+def _plan_copy(
     layers: Sequence[Path], directory: Path, writable: bool, volatile: bool
 ) -> RootfsPlan:
+    return RootfsPlan(
+        kind="directory",
+        lowers=tuple(str(layer) for layer in reversed(layers)),
+        path=str(directory / "root"),
+        volatile=volatile,
+        readonly=not writable,
+    )
+
+
+def _make_copy(directory: Path, plan: RootfsPlan) -> None:
+    layers = [Path(lower) for lower in reversed(plan.lowers)]
     root = directory / "root"
     root.mkdir(mode=0o755)
     copy_layers(layers, root)
     _describe_root(root, layers)
     _baseline(directory).touch(exist_ok=False)
-    return RootfsPlan(
-        kind="directory",
-        lowers=tuple(str(layer) for layer in reversed(layers)),
-        path=str(root),
-        volatile=volatile,
-        readonly=not writable,
-    )
 
 
 def _baseline(directory: Path) -> Path:

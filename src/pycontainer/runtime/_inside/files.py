@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["prepare", "publish", "write_atomically", "write_to"]
+__all__ = ["prepare", "publish", "replace", "write_atomically", "write_new", "write_to"]
 
 
 def write_atomically(name: str, data: bytes) -> None:
@@ -13,10 +13,23 @@ def write_atomically(name: str, data: bytes) -> None:
     publish(name)
 
 
+def replace(path: str, data: bytes) -> None:
+    """Replace the file `path`, for whom the working directory is another."""
+    above, name = os.path.split(path)
+    new = f"{above}/.{name}.new"
+    write_new(new, data)
+    os.rename(new, path)
+
+
 def prepare(name: str, data: bytes) -> None:
     """Write what `publish` will show under `name`."""
+    write_new(f".{name}.new", data)
+
+
+def write_new(path: str, data: bytes) -> None:
+    """Write a file that is this user's alone."""
     flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(f".{name}.new", flags, 0o600)
+    fd = os.open(path, flags, 0o600)
     try:
         os.write(fd, data)
     finally:

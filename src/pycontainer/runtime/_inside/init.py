@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import marshal
 import os
+import select
 import stat
 
 from pycontainer._linux import loopback, mount, overlay, process
@@ -91,6 +92,7 @@ def main(
     try:
         for step in (
             setup.join_namespaces,
+            setup.await_files,
             setup.mount_root,
             setup.join_cgroup,
             setup.mount_all,
@@ -188,6 +190,19 @@ class _Setup:
             from pycontainer.runtime._inside import reaper  # nothing can be imported later
 
             self.reaper = reaper
+
+    def await_files(self) -> None:
+        """Wait until the host program has made what is mounted; with the program goes the container."""
+        gate = self.plan.get("gate")
+        if gate is None:
+            return
+        assert isinstance(gate, list)
+        poll = select.poll()
+        for fd in gate:
+            poll.register(fd, select.POLLIN)
+        made = gate[0] in (fd for fd, _ in poll.poll())
+        if not made or not os.read(gate[0], 1):
+            raise InterruptedError(errno.EINTR, "the host program gave up")
 
     def mount_root(self) -> None:
         if self.plan.get("user"):

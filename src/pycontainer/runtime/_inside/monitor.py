@@ -40,11 +40,12 @@ def main(request: dict[str, object], owner: _socket.socket, fds: list[int], host
     Args:
         request: The plan of `pycontainer.runtime.plan`, with ``directory``, ``detach``, ``remove``.
         owner: The socket of who asked for the container.
-        fds: Its stdin, stdout, stderr, then what has to be kept open.
+        fds: Where it waits for its files a pipe that tells of them; its stdin, stdout, stderr; then
+            what has to be kept open.
         host: A pidfd of the host program, or -1 for a detached container.
     """
     watch = Monitor(request, owner, host)
-    needed = 4 if request["adopted"] else 3
+    needed = 4 if request["adopted"] or request["waits"] else 3
     watch.kept_open = fds[needed:]
     try:
         _live(watch, fds[:needed])
@@ -110,6 +111,8 @@ class Monitor:
 
             adopt(self, stdio)
         else:
+            if self.plan["waits"]:
+                self.plan["gate"] = [stdio.pop(0), self.host]
             self.bring_to_life(stdio)
 
     def bring_to_life(self, stdio: list[int]) -> None:
@@ -238,6 +241,9 @@ class Monitor:
             init.main(self.plan, payload, report_w, wait, console_inside, joined, made)
         os.close(report_w)
         os.close(wait)
+        if gate := self.plan.pop("gate", None):
+            assert isinstance(gate, list)
+            os.close(gate[0])
         for fd in joined.values():
             os.close(fd)
         self._forget_id_maps()
