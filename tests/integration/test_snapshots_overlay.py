@@ -171,6 +171,27 @@ def test_what_cannot_be_mounted_says_so(target: Path) -> None:
     assert not _is_mount(target)
 
 
+def test_what_a_file_system_takes_is_not_believed_of_the_next_with_its_number(
+    tmp_path: Path, target: Path
+) -> None:
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    places = [str(tmp_path / name) for name in ("lower", "upper", "work")]
+    found: list[Driver] = []
+    for kind in ("tmpfs", "overlay"):
+        if kind == "tmpfs":
+            mount.mount(kind, str(target), kind)
+        else:
+            overlay.mount_at(str(target), [places[0]], places[1], places[2])
+        try:
+            with Store.open(target / f"store{len(found)}") as store:
+                snapshot = prepare(store, stacked(store, {"f": b"x"}), target / "snapshot")
+                found.append(snapshot.driver)
+        finally:
+            mount.unmount(str(target))
+    assert found == [Driver.OVERLAY, Driver.COPY]
+
+
 def test_layers_are_copied_where_the_store_lies_on_an_overlay(tmp_path: Path, target: Path) -> None:
     """As in many containers: the kernel takes no overlay as the upper of another."""
     for name in ("lower", "upper", "work"):

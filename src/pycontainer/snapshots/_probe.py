@@ -34,12 +34,14 @@ overlay.detached([sys.argv[2]], sys.argv[3], sys.argv[4], userxattr=True)
 """
 
 _lock = threading.Lock()
-_known: dict[tuple[int, int], str] = {}
+_known: dict[tuple[int, Path, int, int], str] = {}
 
 
 def overlay_refusal(store: Store) -> str:
     """Why the kernel refuses overlay mounts over a store's file system; empty if it does not."""
-    key = (os.geteuid(), store.path.stat().st_dev)
+    status = store.path.stat()
+    # The kernel gives the device number of a file system that has gone to the next one.
+    key = (os.geteuid(), store.path, status.st_dev, status.st_ino)
     with _lock:
         if key not in _known:
             _known[key] = _try_overlay(store)
