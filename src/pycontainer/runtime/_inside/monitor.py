@@ -17,7 +17,7 @@ import os
 import select
 import time
 
-from pycontainer._linux import erofs, process
+from pycontainer._linux import erofs, overlay, process
 from pycontainer._linux.tree import remove_tree
 from pycontainer.runtime._inside import ahead, cgroup, commands, files, init, wire
 from pycontainer.runtime._inside.events import Events
@@ -432,6 +432,16 @@ class Monitor:
             self.exit = ("lost", 0, out_of_memory)
             return
         due = None if self.keeper is None else self.keeper.start_due
+        if self.detached or not self.remove:  # else it would be removed at once
+            self._write_exit(code, out_of_memory, due)
+        if out_of_memory:
+            self.events.of_container("oom")
+        self._record_end(f', "exitCode": "{code}"')
+        self.exit = ("exit" if due is None else "died", code, out_of_memory)
+        for client in self.clients.values():
+            wire.send(client, *self.exit)
+
+    def _write_exit(self, code: int, out_of_memory: bool, due: float | None) -> None:
         document = (
             b'{"run": %d, "restarts": %d, "exit_code": %d, "oom_killed": %s, "finished_at": %.6f, '
             b'"next": %s}\n'
@@ -452,12 +462,6 @@ class Monitor:
                 files.write_atomically("exit.json", document)
             except OSError:  # its owner hears of it all the same
                 pass
-        if out_of_memory:
-            self.events.of_container("oom")
-        self._record_end(f', "exitCode": "{code}"')
-        self.exit = ("exit" if due is None else "died", code, out_of_memory)
-        for client in self.clients.values():
-            wire.send(client, *self.exit)
 
     def _accept(self, poll: select.poll) -> None:
         assert self.listener is not None
@@ -524,6 +528,10 @@ class Monitor:
                 pass
         if self.remove and not left:  # else whoever comes next must know of the groups
             os.chdir("/")
+            rootfs = self.plan["rootfs"]
+            assert isinstance(rootfs, dict)
+            if rootfs["volatile"] and rootfs["work"]:
+                overlay.clear_work(rootfs["work"])
             remove_tree(str(self.plan["directory"]))
             if self.exit is not None:
                 self.events.of_container("destroy")
