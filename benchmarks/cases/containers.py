@@ -19,12 +19,22 @@ Pair = tuple[Side, Side]
 
 
 @contextlib.contextmanager
-def _start_exit(directory: Path, *, filtered: bool) -> Iterator[Pair]:
+def _start_exit(directory: Path, *, filtered: bool, lean: bool = False) -> Iterator[Pair]:
     rootfs = peers.extract_tar(peers.minbase(), directory / "rootfs")
-    bundle = peers.runc_bundle(directory / "bundle", rootfs, ["/bin/true"], filtered=filtered)
+    bundle = peers.runc_bundle(
+        directory / "bundle", rootfs, ["/bin/true"], filtered=filtered, read_only=lean
+    )
+    security = pc.Security(seccomp="unconfined") if lean else None
 
     def run() -> None:
-        pc.run(image, ["/bin/true"], check=True, store=image.store)
+        pc.run(
+            image,
+            ["/bin/true"],
+            check=True,
+            read_only=lean,
+            security=security,
+            store=image.store,
+        )
 
     def runc() -> None:
         peers.call("runc", "run", "--bundle", bundle, f"benchmark-{uuid.uuid4().hex[:8]}")
@@ -51,6 +61,14 @@ def start_exit(directory: Path) -> Iterator[Pair]:
 def start_exit_filtered(directory: Path) -> Iterator[Pair]:
     """As before, but `runc` too installs a filter, which allows the system calls that ours allows."""
     with _start_exit(directory, filtered=True) as pair:
+        yield pair
+
+
+@case("Start to exit of /bin/true, lean", rounds=50, cpu=False)
+@contextlib.contextmanager
+def start_exit_lean(directory: Path) -> Iterator[Pair]:
+    """Both with what `runc spec` proposes as it is: a root that is read-only, and no filter."""
+    with _start_exit(directory, filtered=False, lean=True) as pair:
         yield pair
 
 

@@ -24,7 +24,12 @@ _ARCHITECTURES = {
 
 
 def runc_bundle(
-    directory: Path, rootfs: Path, command: Sequence[str], *, filtered: bool = False
+    directory: Path,
+    rootfs: Path,
+    command: Sequence[str],
+    *,
+    filtered: bool = False,
+    read_only: bool = False,
 ) -> Path:
     """Return a bundle as `runc spec` makes it, with this root and command and no terminal.
 
@@ -32,13 +37,14 @@ def runc_bundle(
         directory: Where to make it.
         rootfs: The root file system.
         command: What it executes.
+        read_only: Leave the root read-only, as it proposes.
         filtered: Add a seccomp filter that allows the calls which ours allows.
     """
     directory.mkdir()
     call("runc", "spec", "--bundle", directory)
     config = directory / "config.json"
     spec = json.loads(config.read_text())
-    spec["root"] = {"path": str(rootfs), "readonly": False}
+    spec["root"] = {"path": str(rootfs), "readonly": read_only}
     spec["process"] |= {"terminal": False, "args": list(command)}
     if filtered:
         spec["linux"]["seccomp"] = {
