@@ -6,22 +6,30 @@ import io
 import os
 import socket
 import stat
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from archives import archive, file, header, joined, pax
+from archives import archive, file, header, in_pieces, joined, pax
 from pycontainer.content import BlobDir
 from pycontainer.errors import LayerError
 from pycontainer.layers import (
     Entry,
     Kind,
     Ownership,
+    _compression,
+    _pipeline,
+    decompress,
     pack,
     read_entry,
     unpack,
     walk_diff,
     walk_tree,
+    write_tar,
 )
 from pycontainer.oci import Compression, Digest, media_types
 
@@ -256,6 +264,39 @@ def test_pack(compression: Compression, root: Path, tmp_path: Path) -> None:
     with blobs.reader(first.descriptor) as reader:
         unpacked = unpack(reader, other, ownership=USER, diff_id=first.diff_id)
     assert unpacked.digest == first.descriptor.digest
+
+
+@pytest.mark.parametrize("slow", ["_hash", "_write_blob", "_deflate_segment"])
+@pytest.mark.parametrize("compression", Compression)
+def test_pack_overwrites_nothing_that_is_still_read(
+    compression: Compression, slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [os.urandom(700_000 + number) for number in range(20)]
+    entries = [
+        Entry(b"%d" % number, Kind.FILE, size=len(data), content=partial(in_pieces, data, 1 << 20))
+        for number, data in enumerate(contents)
+    ]
+    data = joined(write_tar(entries))
+    module = _compression if slow == "_deflate_segment" else _pipeline
+    work = getattr(module, slow)
+
+    def lagging(*arguments: Any) -> object:
+        time.sleep(0.005)
+        *others, read = arguments
+        return work(*others, read if isinstance(read, bytes | memoryview) else in_slow_motion(read))
+
+    monkeypatch.setattr(module, slow, lagging)
+    blobs = BlobDir(tmp_path)
+    with blobs.writer() as blob:
+        packed = pack(entries, blob, compression=compression)
+    assert packed.diff_id == Digest.of(data)
+    assert joined(decompress([blobs.read_bytes(packed.descriptor)])) == data
+
+
+def in_slow_motion(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        time.sleep(0.005)
+        yield chunk
 
 
 def test_pack_of_nothing(tmp_path: Path) -> None:

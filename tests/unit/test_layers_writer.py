@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from archives import archive, file, header, in_pieces, joined
 from pycontainer.errors import LayerError
-from pycontainer.layers import Entry, Kind, read_entries, write_tar
+from pycontainer.layers import Entry, Kind, read_entries, walk_tree, write_tar
 
 
 def _file(path: bytes, data: bytes = b"", **fields: object) -> Entry:
@@ -133,6 +134,19 @@ def test_a_file_that_changes_while_it_is_read(given: bytes) -> None:
     entry = Entry(b"f", Kind.FILE, size=5, content=lambda: iter([given]))
     with pytest.raises(LayerError, match="changed while it was read"):
         joined(write_tar([entry]))
+
+
+def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(bytes(1_000_000))
+
+    def entries() -> Iterator[Entry]:
+        for entry in walk_tree(tmp_path):
+            if entry.path:
+                os.truncate(tmp_path / "f", 700_000)
+            yield entry
+
+    with pytest.raises(LayerError, match="changed while it was read: 1000000 bytes became 700000"):
+        joined(write_tar(entries()))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import zlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 import zstandard
 
@@ -16,12 +19,11 @@ from pycontainer.oci import Compression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
     from types import ModuleType
 
     from pycontainer.content import Readable
 
-__all__ = ["CHUNK", "Room", "adler32", "compress", "decompress", "decompressed", "regroup", "sniff"]
+__all__ = ["CHUNK", "HELD", "adler32", "compress", "decompress", "decompressed", "regroup", "sniff"]
 
 # Smaller ones cost more hand-overs between threads, larger ones leave the caches.
 CHUNK: Final = 1 << 20
@@ -40,6 +42,11 @@ _RAW_WINDOW: Final = -15
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _EMPTY_LAST_BLOCK: Final = b"\x03\x00"
 _MOST_THREADS: Final = 4
+HELD: Final = _MOST_THREADS + 1
+"""How many pieces `compress` may still be reading when it asks for another."""
+
+_Answer: TypeAlias = "SimpleQueue[bytes | BaseException]"
+_Task: TypeAlias = "tuple[bytes, bytes | memoryview, _Answer]"
 
 _igzip: ModuleType | None
 _deflate: Any = zlib
@@ -205,7 +212,7 @@ def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def compress(
     chunks: Iterable[bytes | memoryview], compression: Compression, level: int | None = None
-) -> Iterator[bytes]:
+) -> Iterator[bytes | memoryview]:
     """Compress a stream into bytes that depend on it, the level and the codec's version alone.
 
     Neither the sizes of the pieces nor the number of processors change them.
@@ -220,49 +227,26 @@ def compress(
         return _gzip(regroup(chunks, _SEGMENT), level)
     if compression is Compression.ZSTD:
         return _to_zstd(chunks, 3 if level is None else level)
-    return (bytes(chunk) for chunk in chunks)
+    return iter(chunks)
 
 
-class Room:
-    """How many bytes the piece that is being filled still takes.
-
-    Who gives no more at a time saves that the bytes are cut, and who gives just as many for an empty
-    piece that they are copied.
-    """
-
-    __slots__ = ("left",)
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-
-def regroup(
-    chunks: Iterable[bytes | memoryview], size: int, room: Room | None = None
-) -> Iterator[bytes]:
-    """The same bytes in pieces of `size`, the last one shorter.
-
-    Args:
-        chunks: Pieces of any size.
-        size: Of those that are given.
-        room: Kept up to date for the one who makes `chunks`.
-    """
-    room = room or Room(size)
-    room.left = size
+def regroup(chunks: Iterable[bytes | memoryview], size: int) -> Iterator[bytes | memoryview]:
+    """The same bytes in pieces of `size`, the last one shorter; those that are so already are passed on."""
     pending: list[bytes | memoryview] = []
+    room = size
     for chunk in chunks:
-        left = room.left - len(chunk)
-        if left > 0:
-            pending.append(chunk)
-            room.left = left
+        if len(chunk) == room == size:
+            yield chunk
             continue
-        view = memoryview(chunk) if left else chunk
-        while len(view) >= room.left:
-            pending.append(view[: room.left] if left else view)
-            view = view[room.left :]
+        view = memoryview(chunk)
+        while len(view) >= room:
+            pending.append(view[:room])
+            view = view[room:]
             yield b"".join(pending)
-            pending, room.left = [], size
+            pending, room = [], size
         if view:
-            pending, room.left = [view], size - len(view)
+            pending.append(view)
+            room -= len(view)
     if pending:
         yield b"".join(pending)
 
@@ -271,7 +255,7 @@ def _threads() -> int:
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
-def _gzip(segments: Iterator[bytes], level: int | None) -> Iterator[bytes]:
+def _gzip(segments: Iterator[bytes | memoryview], level: int | None) -> Iterator[bytes]:
     """One gzip member of segments that are compressed side by side.
 
     Each knows what stands before it, and ends with an empty block on a byte boundary (RFC 1951,
@@ -281,27 +265,67 @@ def _gzip(segments: Iterator[bytes], level: int | None) -> Iterator[bytes]:
         level = 6 if _igzip is None else 1
     elif _igzip is not None:
         level = min(level, 3)
-    from concurrent.futures import (
-        ThreadPoolExecutor,
-    )  # takes 10 ms, which unpacking need not wait for
-
     checksum, size, history = 0, 0, b""
     yield _GZIP_HEADER
-    with ThreadPoolExecutor(_threads(), thread_name_prefix="layer-gzip") as pool:
-        under_way: deque[Future[bytes]] = deque()
+    with _SideBySide(partial(_deflate_segment, level)) as workers:
+        under_way: deque[_Answer] = deque()
         for segment in segments:
-            under_way.append(pool.submit(_deflate_segment, segment, history, level))
-            history = segment[-_HISTORY:]
+            under_way.append(workers.begin(history, segment))
+            history = bytes(segment[-_HISTORY:])
             checksum = _deflate.crc32(segment, checksum)
             size += len(segment)
             if len(under_way) > _threads() + 1:
-                yield under_way.popleft().result()
+                yield _result(under_way.popleft())
         while under_way:
-            yield under_way.popleft().result()
+            yield _result(under_way.popleft())
     yield _EMPTY_LAST_BLOCK + struct.pack("<II", checksum, size & 0xFFFFFFFF)
 
 
-def _deflate_segment(segment: bytes, history: bytes, level: int) -> bytes:
+class _SideBySide:
+    """Threads that compress. Queues in C hand over with less ado than the locks of an executor."""
+
+    def __init__(self, work: Callable[[bytes, bytes | memoryview], bytes]) -> None:
+        self._work = work
+        self._todo: SimpleQueue[_Task | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run, name="layer-gzip", daemon=True)
+            for _ in range(_threads())
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def begin(self, history: bytes, segment: bytes | memoryview) -> _Answer:
+        """Have a segment compressed; gives where to wait for that."""
+        answer: _Answer = SimpleQueue()
+        self._todo.put((history, segment, answer))
+        return answer
+
+    def _run(self) -> None:
+        while (task := self._todo.get()) is not None:
+            history, segment, answer = task
+            try:
+                answer.put(self._work(history, segment))
+            except BaseException as error:
+                answer.put(error)
+
+
+def _result(answer: _Answer) -> bytes:
+    found = answer.get()
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def _deflate_segment(level: int, history: bytes, segment: bytes | memoryview) -> bytes:
     codec = (
         _deflate.compressobj(level, zlib.DEFLATED, _RAW_WINDOW, 8, 0, history)
         if history

@@ -72,18 +72,24 @@ class InFile(StoredContent):
         self.fd = fd
         self.size = size
 
-    def read(self, at: int, most: int) -> bytes:
-        """Up to `most` bytes from there; none where the file ends before its size."""
-        if self.fd < 0:  # the number may be another file's by now
-            raise ValueError("a file's content was asked for after the next entry")
-        return os.pread(self.fd, min(most, self.size - at), at)
+    def read_into(self, target: memoryview, at: int) -> int:
+        """Fill memory with what stands there; gives how many bytes, none where the file ends."""
+        return os.preadv(self._opened(), (target,), at)
 
     def __call__(self) -> Iterator[bytes]:
         """All bytes; what the writer gets too few of is noticed there."""
         at = 0
-        while at < self.size and (piece := self.read(at, _PIECE)):
+        while at < self.size:
+            piece = os.pread(self._opened(), min(_PIECE, self.size - at), at)
+            if not piece:
+                break
             at += len(piece)
             yield piece
+
+    def _opened(self) -> int:
+        if self.fd < 0:  # the number may be another file's by now
+            raise ValueError("a file's content was asked for after the next entry")
+        return self.fd
 
     def status(self) -> os.stat_result:
         """As fstat(2) finds it."""

@@ -11,18 +11,19 @@ import hashlib
 import threading
 import time
 from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from attrs import frozen
 
 from pycontainer.errors import DigestMismatch, LayerError, SizeMismatch
-from pycontainer.layers._compression import CHUNK, compress, decompressed
+from pycontainer.layers._compression import CHUNK, HELD, compress, decompressed
 from pycontainer.layers._events import LayerEvent, StageCost
 from pycontainer.layers._extractor import Extractor
 from pycontainer.layers._ownership import Ownership
 from pycontainer.layers._pipe import Abandoned, Pipe
 from pycontainer.layers._reader import TarReader
-from pycontainer.layers._writer import write_tar
+from pycontainer.layers._writer import PIECE, fill_tar
 from pycontainer.oci import Compression, Descriptor, Digest, media_types
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ __all__ = ["Feed", "Packed", "Teller", "Unpacked", "pack", "tar_digest", "unpack
 
 _DEPTH: Final = 8  # chunks in a pipe: 8 MiB
 _DEPTH_RECEIVED: Final = 4
+# In the pipe to the codec, then in the next one or held by the codec, and being filled.
+_BUFFERS: Final = _DEPTH + max(_DEPTH, HELD) + 1
 _EVENT_SECONDS: Final = 0.1
 _ENTRIES_BETWEEN_LOOKS: Final = 64  # at the clock
 
@@ -400,7 +403,7 @@ def pack(
         _Stage(partial(_hash, tar_hash)) as to_hash,
     ):
         tar_size = 0
-        for chunk in write_tar(counted):
+        for chunk in fill_tar(counted, cycle(bytearray(PIECE) for _ in range(_BUFFERS))):
             tar_size += len(chunk)
             to_hash.put(chunk)
             to_codec.put(chunk)
@@ -411,19 +414,21 @@ def pack(
     return Packed(descriptor, diff_id, tar_size, counted.count)
 
 
-def _write_blob(blob_hash: hashlib._Hash | None, blob: BlobWriter, chunks: Iterable[bytes]) -> None:
+def _write_blob(
+    blob_hash: hashlib._Hash | None, blob: BlobWriter, chunks: Iterable[bytes | memoryview]
+) -> None:
     for chunk in chunks:
         if blob_hash is not None:
             blob_hash.update(chunk)
         blob.write(chunk)
 
 
-def _forward(chunks: Iterable[bytes], to: Pipe[bytes]) -> None:
+def _forward(chunks: Iterable[bytes | memoryview], to: Pipe[bytes | memoryview]) -> None:
     for chunk in chunks:
         to.put(chunk)
 
 
-def _hash(tar_hash: hashlib._Hash, chunks: Iterable[bytes]) -> None:
+def _hash(tar_hash: hashlib._Hash, chunks: Iterable[bytes | memoryview]) -> None:
     for chunk in chunks:
         tar_hash.update(chunk)
 
@@ -442,13 +447,13 @@ class _Counted:
 class _Stage:
     """A thread that consumes a pipe. What it raises comes out where the pipe was filled."""
 
-    def __init__(self, work: Callable[[Iterable[bytes]], None]) -> None:
+    def __init__(self, work: Callable[[Iterable[bytes | memoryview]], None]) -> None:
         self._work = work
-        self._pipe: Pipe[bytes] = Pipe(_DEPTH)
+        self._pipe: Pipe[bytes | memoryview] = Pipe(_DEPTH)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="layer-pack", daemon=True)
 
-    def __enter__(self) -> Pipe[bytes]:
+    def __enter__(self) -> Pipe[bytes | memoryview]:
         self._thread.start()
         return self._pipe
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, cast
 from zlib import adler32
 
 from pycontainer.errors import LayerError
-from pycontainer.layers._compression import Room, regroup
 from pycontainer.layers._entry import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -21,10 +22,12 @@ from pycontainer.layers._sparse import placed
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-__all__ = ["write_tar"]
+__all__ = ["PIECE", "fill_tar", "write_tar"]
+
+PIECE: Final = 1 << 19
+"""How many bytes are passed on together."""
 
 _BLOCK: Final = 512
-_CHUNK: Final = 1 << 19
 _ZEROS: Final = bytes(1024)
 _HOLE: Final = bytes(1 << 16)
 _NAME: Final = 100
@@ -47,12 +50,52 @@ def write_tar(entries: Iterable[Entry]) -> Iterator[bytes]:
         LayerError: A file gave more or fewer bytes than its size.
         ValueError: An entry has what tar cannot express: a zero byte in a name, a negative number.
     """
-    room = Room(_CHUNK)
-    return regroup(_pieces(entries, room), _CHUNK, room)
+    # One buffer does, as what is yielded are copies.
+    return map(bytes, fill_tar(entries, repeat(bytearray(PIECE))))
 
 
-def _pieces(entries: Iterable[Entry], room: Room) -> Iterator[bytes | memoryview]:
-    """Headers, contents and paddings; what is read from files is read as there is room for it."""
+def fill_tar(entries: Iterable[Entry], buffers: Iterator[bytearray]) -> Iterator[memoryview]:
+    """Write what `write_tar` does into memory that is there, which saves making and touching it anew.
+
+    Args:
+        entries: What is written.
+        buffers: Gives memory for each piece, without end; it may be used again.
+
+    Returns:
+        Each buffer when it is full; of the last one as much as was needed.
+    """
+    view, at = memoryview(next(buffers)), 0
+    for piece in _pieces(entries):
+        if isinstance(piece, Entry):
+            read, size = cast("InFile", piece.content).read_into, piece.size
+        else:
+            end = at + len(piece)
+            if end <= len(view):  # nearly always
+                view[at:end] = piece
+                at = end
+                continue
+            read, size = partial(_copy, memoryview(piece)), len(piece)
+        given = 0
+        while given < size:
+            if at == len(view):
+                yield view
+                view, at = memoryview(next(buffers)), 0
+            more = read(view[at : at + size - given], given)
+            if not more:
+                raise _changed(cast("Entry", piece), given)
+            at += more
+            given += more
+    if at:
+        yield view[:at]
+
+
+def _copy(piece: memoryview, target: memoryview, at: int) -> int:
+    target[:] = piece[at : at + len(target)]
+    return len(target)
+
+
+def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | memoryview | Entry]:
+    """Headers, contents and paddings; an entry stands for what is to be read from its file."""
     for entry in entries:
         yield _header(entry)
         size = entry.size
@@ -60,20 +103,19 @@ def _pieces(entries: Iterable[Entry], room: Room) -> Iterator[bytes | memoryview
             content = entry.content
             assert content is not None, "a file of more than no bytes has content"
             if type(content) is InFile:
-                given = 0
-                while given < size and (piece := content.read(given, room.left)):
-                    given += len(piece)
-                    yield piece
-            else:
-                given = yield from _given(entry, content())
-            if given != size:
-                raise LayerError(
-                    f"{entry.path!r} changed while it was read: {size} bytes became {given}"
-                )
+                yield entry
+            elif (given := (yield from _given(entry, content()))) != size:
+                raise _changed(entry, given)
             padding = -size & (_BLOCK - 1)
             if padding:
                 yield _ZEROS[:padding]
     yield _ZEROS
+
+
+def _changed(entry: Entry, given: int) -> LayerError:
+    return LayerError(
+        f"{entry.path!r} changed while it was read: {entry.size} bytes became {given}"
+    )
 
 
 def _given(
