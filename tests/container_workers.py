@@ -106,7 +106,7 @@ def recover(path: Path, image_id: str, names: list[str]) -> None:
 
 def await_monitors(store: Store) -> None:
     """Wait for monitors whose program was killed before it could write down what it was making."""
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + PATIENCE
     while any(map(is_watched, store.directory("containers").iterdir())):
         assert time.monotonic() < deadline, "a monitor outlives its program"
         time.sleep(0.005)

@@ -109,8 +109,9 @@ class _Watch:
         if os.getpid() != self.process:
             self.process, self.count, self.last = os.getpid(), 0, -1
             self.role = _CHILD.get(self.role, "")
-        if self.role == "waiting" and (role := _MAIN.get(os.path.basename(code.co_filename))):
-            self.role, self.count = role, 0
+        if self.role == "waiting" and code.co_name == "main":  # else it is rehearsed
+            role = _MAIN.get(os.path.basename(code.co_filename))
+            self.role, self.count = role or self.role, 0 if role else self.count
         if not self.role:
             return
         if self.count == 0:

@@ -18,16 +18,34 @@ __all__ = ["rehearse"]
 _NO_GROUPS = {"parents": [], "directories": [], "writes": [], "v2": ""}
 
 
-def rehearse(recipe: ahead.Recipe) -> None:
+def rehearse(recipe: ahead.Recipe) -> dict[str, object]:
     """Receive a request of about the usual size, and do what leaves nothing behind of what follows.
 
     Args:
         recipe: What the last container wanted, which makes the most of its request.
+
+    Returns:
+        That request, for who goes on with it.
     """
+    mounts, devices, links = recipe or ([], [], [])
     request = _receive(
-        {"operation": "start", "mounts": [*recipe, *recipe], "rootfs": {"lowers": []}}
+        {
+            "operation": "start",
+            "namespaces": ahead.FLAGS,
+            "joined": [],
+            "user": None,
+            "mounts": mounts,
+            "devices": devices,
+            "links": links,
+            "rootfs": {"lowers": []},
+            "network": {},
+            "cgroup": {},
+            "detach": False,
+            "remove": True,
+            "run": 1,
+            "events": [],
+        }
     )
-    ahead.recipe_of({"devices": [], "links": [], "mounts": []})
     cgroup.create(_NO_GROUPS)
     cgroup.open_v2(_NO_GROUPS)
     streams = Streams()
@@ -38,7 +56,7 @@ def rehearse(recipe: ahead.Recipe) -> None:
     except OSError:  # as each start meets some, such as a group's parent that is there
         pass
     ahead.rehearse()
-    del request
+    return request
 
 
 def _receive(request: dict[str, object]) -> dict[str, object]:

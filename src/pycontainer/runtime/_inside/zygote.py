@@ -144,18 +144,17 @@ def _let_start(taken: int, channel: _socket.socket) -> None:
 def _await_request(channel: _socket.socket, take: int, host: int, made: ahead.Made) -> None:
     os.setsid()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    rehearse(made.recipe)
+    rehearsed = rehearse(made.recipe)
+    _look_at(rehearsed, made)
+    monitor.Monitor(rehearsed, channel, host)
     received = wire.receive_request(channel)
     if received is None:
         return
     channel.close()
     request, owner, fds = received
-    images, uses = _images(request), bool(made.namespaces) and _wants_new_namespaces(request)
-    recipe = ahead.recipe_of(request) if uses else None
-    if recipe == made.recipe:
-        recipe = None
+    images, uses, recipe, said = _look_at(request, made)
     try:
-        os.write(take, marshal.dumps((images, uses, _network(request), recipe)))
+        os.write(take, said)
     except BrokenPipeError:  # the zygote was killed; this goes on
         pass
     if request["operation"] == "start":
@@ -172,6 +171,22 @@ def _await_request(channel: _socket.socket, take: int, host: int, made: ahead.Ma
         os.close(host)
         host = -1
     _ROLES[str(request["operation"])](request, owner, fds, host)
+
+
+def _look_at(
+    request: dict[str, object], made: ahead.Made
+) -> tuple[list[str], bool, ahead.Recipe | None, bytes]:
+    """What a request has to do with what is made ahead.
+
+    Returns:
+        The images among its layers; whether it wants the namespaces; what file systems it wants instead
+        of those that are there, or None if it wants these; and all that as the zygote is told.
+    """
+    images, uses = _images(request), bool(made.namespaces) and _wants_new_namespaces(request)
+    recipe = ahead.recipe_of(request) if uses else None
+    if recipe == made.recipe:
+        recipe = None
+    return images, uses, recipe, marshal.dumps((images, uses, _network(request), recipe))
 
 
 def _network(request: dict[str, object]) -> str:
