@@ -21,6 +21,7 @@ from busybox import busybox_image
 from property.strategies_indexes import unruly_layers
 from property.strategies_stacks import sensible_stacks
 from pycontainer._linux import erofs, mount, overlay
+from pycontainer.containers import _ranges
 from pycontainer.content import Store
 from pycontainer.errors import LayerError, StoreError, UnsupportedFeature
 from pycontainer.layers import Entry, Kind, index, unpack, write_tar
@@ -350,3 +351,55 @@ def test_many_containers_share_a_mount(indexing: Store, tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+@pytest.fixture
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pc.Namespaces:
+    """Users of its own, for one container at a time."""
+    tmp_path.chmod(0o755)
+    ids = tmp_path / "subid"
+    ids.write_text("root:1000000:65536\n")
+    monkeypatch.setattr(_ranges, "_FILES", (ids, ids))
+    return pc.Namespaces(user="private")
+
+
+def test_containers_with_users_of_their_own(
+    indexing: Store, tmp_path: Path, private: pc.Namespaces
+) -> None:
+    base = busybox_image(indexing, tmp_path / "busybox")
+    image = (
+        pc.Builder(base)
+        .run("mkdir /srv && echo built > /srv/file && chown -R app /srv && rm /etc/group")
+        .build(store=indexing)
+    )
+    assert [path.suffix for path in _layers(indexing, image)] == [erofs.SUFFIX] * 2
+    script = """
+    stat -c %U /srv/file; test ! -e /etc/group; stat -c %u /bin/busybox
+    echo changed > /srv/file; mkdir /srv/new; stat -c %u /srv/new; echo ready
+    """
+    command = ["sh", "-ec", f"{script}\nexec sleep 600"]
+    with pc.Container.start(image, command, store=indexing, namespaces=private) as it:
+        it.wait_ready(pc.ready.log("ready"), timeout=30)
+        assert Path(f"/proc/{it.pid}").stat().st_uid == 1_000_000
+        assert it.exec(["cat", "/srv/file"], user="app").stdout == b"changed\n"
+        changed = it.commit()
+        assert [path.suffix for path in _layers(indexing, changed)] == [erofs.SUFFIX] * 3
+    show = ["sh", "-c", "cat /srv/file; stat -c %U /srv/file; stat -c %u /srv/new"]
+    for namespaces in (private, None):
+        done = pc.run(changed, show, store=indexing, namespaces=namespaces, timeout=30)
+        assert done.stdout == b"changed\napp\n0\n", done.stderr
+
+
+def test_a_read_only_container_with_users_of_its_own(
+    indexing: Store, tmp_path: Path, private: pc.Namespaces
+) -> None:
+    image = busybox_image(indexing, tmp_path / "busybox")
+    done = pc.run(
+        image,
+        ["sh", "-c", "touch /x 2>/dev/null || stat -c %u /bin/busybox"],
+        store=indexing,
+        namespaces=private,
+        read_only=True,
+        timeout=30,
+    )
+    assert done.stdout == b"0\n", done.stderr
