@@ -98,6 +98,54 @@ print(pc.Container.list(all=True))
     assert out.split() == ["5", "0", "1", "False", "up", "42", "143", "()"]
 
 
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_what_another_runtime_created_is_found_though_the_monitor_was_killed(
+    ordinary: Ordinary, runtime: str
+) -> None:
+    """Killed as soon as the process is there: nothing but the runtime's own state tells of it."""
+    real = shutil.which(runtime)
+    if not real:
+        pytest.skip(f"not installed: {runtime}")
+    place = ordinary.packages.parent / f"deadly-{runtime}"
+    place.mkdir()
+    shim = place / runtime
+    shim.write_text(KILLS_ITS_PARENT.format(real=real))
+    shim.chmod(0o755)
+    out = script(
+        ordinary,
+        f"""
+os.environ["PATH"] = {str(place)!r} + ":" + os.environ["PATH"]
+try:
+    pc.Container.start(image, ["python"], runtime={runtime!r}, name="lost", detach=True)
+except pc.errors.Error as error:
+    print(type(error).__name__)
+own = os.readlink("/proc/self/ns/pid")
+def inside():
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            state = open(f"/proc/{{process}}/stat").read().rpartition(")")[2].split()[0]
+            apart = os.readlink(f"/proc/{{process}}/ns/pid") != own
+        except OSError:  # gone, or another user's
+            continue
+        if apart and state not in "ZX":
+            found.append(process)
+    return found
+with pc.Store.open(pc.Store.default().path) as store:
+    for container in pc.Container.list(all=True, store=store):
+        container.delete(force=True)
+print(pc.Container.list(all=True), inside())
+""",
+    )
+    assert out.split()[1:] == ["()", "[]"]
+
+
+KILLS_ITS_PARENT = """#!/bin/sh
+{real} "$@" || exit
+case " $* " in *" create "*) kill -9 $PPID ;; esac
+"""
+
+
 def test_files_of_running_and_stopped_containers(ordinary: Ordinary) -> None:
     out = script(
         ordinary,

@@ -14,6 +14,7 @@ from pycontainer.runtime._inside import cgroup, guard
 from pycontainer.runtime.state import (
     State,
     is_watched,
+    read_created_state,
     read_intent,
     read_prepared_state,
     read_state,
@@ -56,8 +57,10 @@ def clear(directory: Path, *, timeout: float = 10.0) -> bool:
     """
     group = read_intent(directory).get("cgroup", {})
     cgroup.kill(group)
-    # The second is of a monitor that was killed as its container's command began.
-    for state in (read_state(directory), read_prepared_state(directory)):
+    # The second is of a monitor that was killed as its container's command began, the third of one that
+    # was killed before that, when another runtime had made the first process.
+    readers = (read_state, read_prepared_state, read_created_state)
+    for state in (read(directory) for read in readers):
         if state is not None and state.alive:
             _kill(state)
             _await_end(state, timeout)

@@ -29,6 +29,7 @@ __all__ = [
     "last_exit",
     "last_run",
     "open_control",
+    "read_created_state",
     "read_exit",
     "read_intent",
     "read_prepared_state",
@@ -44,6 +45,10 @@ __all__ = [
 
 
 _INTENT = "plan.json"
+_OF_RUNTIMES = (  # where runc and crun write down the process that they create, and as what
+    ("state.json", "init_process_pid", "init_process_start"),
+    ("status", "pid", "process-start-time"),
+)
 
 
 @frozen
@@ -148,6 +153,21 @@ def read_state(directory: Path) -> State | None:
 def read_prepared_state(directory: Path) -> State | None:
     """What a monitor has written down of a start that it has not told of; None mostly."""
     return _read_state(directory, ".state.json.new")
+
+
+def read_created_state(directory: Path) -> State | None:
+    """What another runtime has written down of the process that it created; None mostly.
+
+    A monitor that is killed before the runtime has ended, or a little later, has written down nothing.
+    """
+    from pycontainer.runtime._inside.bundle import BOOT, DIRECTORY  # few containers have one
+
+    boot = _read(directory / DIRECTORY / BOOT)
+    for name, pid, start_time in _OF_RUNTIMES if boot is not None else ():
+        found = _read(directory / DIRECTORY / "state" / directory.name / name)
+        if found is not None:
+            return State(found[pid], found[start_time], 0, 0.0, boot, 0, 0, frozenset(), {})
+    return None
 
 
 def _read_state(directory: Path, name: str) -> State | None:

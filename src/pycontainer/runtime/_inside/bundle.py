@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
     from pycontainer.runtime._inside.monitor import Monitor
 
-__all__ = ["DIRECTORY", "bring_to_life"]
+__all__ = ["BOOT", "DIRECTORY", "bring_to_life"]
 
 DIRECTORY = "bundle"
 """What the bundle is called in the container's directory; the runtime keeps its state in it, too."""
+BOOT = "boot"
+"""The file in it, of JSON, that names the boot of which the process is that the runtime's state names."""
 
 _PATIENCE = 10.0
 _PAUSE = 0.0005
@@ -56,7 +58,7 @@ def bring_to_life(monitor: Monitor, payload: list[int]) -> None:
     assert isinstance(bundle, dict)
     name = str(bundle["name"])
     monitor.step = "write the bundle"
-    console = _write(bundle, tty=bool(monitor.plan["tty"]))
+    console = _write(bundle, str(monitor.plan["boot_id"]), tty=bool(monitor.plan["tty"]))
     monitor.step = "prepare what the container joins and mounts"
     joined = _open_what_is_needed(monitor.plan)
     monitor.step = "filter devices"
@@ -111,25 +113,30 @@ def _start(monitor: Monitor, name: str) -> None:
 # --- what the runtime finds ------------------------------------------------------------------
 
 
-def _write(bundle: Bundle, *, tty: bool) -> _socket.socket | None:
+def _write(bundle: Bundle, boot: str, *, tty: bool) -> _socket.socket | None:
     """Make the bundle anew; give the socket on which the terminal comes."""
     remove_tree(DIRECTORY)
     os.makedirs(f"{DIRECTORY}/sources", mode=0o700)
     document = bundle["document"]
     assert isinstance(document, bytes)
-    fd = os.open(f"{DIRECTORY}/config.json", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        view = memoryview(document)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
+    _write_file("config.json", document)
+    _write_file(BOOT, b'"%s"' % boot.encode())
     if not tty:
         return None
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     listener.bind(f"{DIRECTORY}/console.sock")
     listener.listen(1)
     return listener
+
+
+def _write_file(name: str, data: bytes) -> None:
+    fd = os.open(f"{DIRECTORY}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
 
 
 def _take_terminal(monitor: Monitor, listener: _socket.socket) -> None:
