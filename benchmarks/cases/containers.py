@@ -11,7 +11,7 @@ from pathlib import Path
 import pycontainer as pc
 from benchmarks import peers
 from benchmarks.cases._stores import imported
-from benchmarks.measure import Side, case
+from benchmarks.measure import Bounds, Side, case
 
 __all__: list[str] = []
 
@@ -44,7 +44,7 @@ def _start_exit(directory: Path, *, filtered: bool, lean: bool = False) -> Itera
         yield Side("pycontainer", run), Side(name, runc)
 
 
-@case("Start to exit of /bin/true", rounds=50, cpu=False)
+@case("Start to exit of /bin/true", rounds=50, cpu=False, bounds=Bounds(0.35, 0.35))
 @contextlib.contextmanager
 def start_exit(directory: Path) -> Iterator[Pair]:
     """A container is made, runs one program and is removed.
@@ -64,7 +64,7 @@ def start_exit_filtered(directory: Path) -> Iterator[Pair]:
         yield pair
 
 
-@case("Start to exit of /bin/true, lean", rounds=50, cpu=False)
+@case("Start to exit of /bin/true, lean", rounds=50, cpu=False, bounds=Bounds(0.3, 0.3))
 @contextlib.contextmanager
 def start_exit_lean(directory: Path) -> Iterator[Pair]:
     """Both with what `runc spec` proposes as it is: a root that is read-only, and no filter."""
