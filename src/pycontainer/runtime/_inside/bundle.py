@@ -19,7 +19,7 @@ import time
 
 from pycontainer._linux import erofs, mount, process
 from pycontainer._linux.tree import remove_tree
-from pycontainer.runtime._inside import cgroup, init, wire
+from pycontainer.runtime._inside import cgroup, files, init, wire
 from pycontainer.runtime._inside.identity import reset_signals
 
 TYPE_CHECKING = False
@@ -119,24 +119,14 @@ def _write(bundle: Bundle, boot: str, *, tty: bool) -> _socket.socket | None:
     os.makedirs(f"{DIRECTORY}/sources", mode=0o700)
     document = bundle["document"]
     assert isinstance(document, bytes)
-    _write_file("config.json", document)
-    _write_file(BOOT, b'"%s"' % boot.encode())
+    files.write_new(f"{DIRECTORY}/config.json", document)
+    files.write_new(f"{DIRECTORY}/{BOOT}", b'"%s"' % boot.encode())
     if not tty:
         return None
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     listener.bind(f"{DIRECTORY}/console.sock")
     listener.listen(1)
     return listener
-
-
-def _write_file(name: str, data: bytes) -> None:
-    fd = os.open(f"{DIRECTORY}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
 
 
 def _take_terminal(monitor: Monitor, listener: _socket.socket) -> None:

@@ -30,8 +30,10 @@ def write_new(path: str, data: bytes) -> None:
     """Write a file that is this user's alone."""
     flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
+    view = memoryview(data)
     try:
-        os.write(fd, data)
+        while view:  # a disk that is nearly full takes a part first, and then none
+            view = view[os.write(fd, view) :]
     finally:
         os.close(fd)
 
