@@ -291,6 +291,27 @@ say(pc.Container.list(all=True))
         user.end()
 
 
+def test_no_frames_made_by_hand_reach_the_programs(
+    ordinary: Ordinary, outside: int, program: str
+) -> None:
+    """They carry packets for 127.0.0.1 to the host's own, and only frames made by hand have such."""
+    text = """
+frame = "arping -c 1 -w 1 -I eth0 10.0.2.2 2>&1; cat /proc/sys/net/ipv4/ping_group_range"
+def tried(**options):
+    done = sh(frame, **options).text
+    say("not permitted" in done, done.splitlines()[-1].split())
+tried()
+tried(security=pc.Security(cap_add=["NET_RAW"]))
+with serve(name="web", ports=[80]):
+    tried(network="container:web")
+"""
+    with script(ordinary, text, program) as user:
+        assert user.hear() == "True ['0', '0']"
+        assert user.hear().startswith("False")
+        assert user.hear() == "True ['0', '0']"
+        user.end()
+
+
 def test_without_a_way_out_ports_are_published_by_the_one_that_can(ordinary: Ordinary) -> None:
     place = ordinary.packages.parent / "both"
     place.mkdir()

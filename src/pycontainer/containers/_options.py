@@ -20,7 +20,15 @@ from pycontainer.containers._security import Security
 from pycontainer.containers._upkeep import Upkeep
 from pycontainer.errors import ContainerError
 from pycontainer.oci import runtime as oci
-from pycontainer.runtime import NO_LIMIT, REAPER, RUNTIME, SYSTEM, default_process, default_spec
+from pycontainer.runtime import (
+    NO_LIMIT,
+    REAPER,
+    RUNTIME,
+    SYSTEM,
+    default_process,
+    default_spec,
+    is_rootless,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -139,6 +147,9 @@ class Options:
             spec = spec.evolve(annotations=annotations, domainname=self.names.domainname)
         self._check_rights()
         spec = self.limits.apply(self.security.apply(spec), container_id)
+        if self.networking.mode in ("own", "container") and is_rootless():
+            own = self.networking.mode == "own"
+            spec = self.security.without_raw_sockets(spec, own_network=own)
         spec = self.networking.apply(spec, find)
         return self.namespaces.apply(
             spec, find, lambda: allocate(store, container_id), store=store.path.resolve()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from attrs import evolve, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from pycontainer._linux import capability
 from pycontainer.containers._devices import Device, host_devices, parse_rule
@@ -25,6 +25,8 @@ __all__ = ["Security", "privileged_process"]
 
 _PREFIX: Final = "CAP_"
 _ALL: Final = "ALL"
+_RAW_SOCKETS: Final = "CAP_NET_RAW"
+_PING: Final = {"net.ipv4.ping_group_range": "0 0"}  # without raw sockets; there is no other group
 _UNCONFINED: Final = {"defaultAction": "SCMP_ACT_ALLOW"}
 _SHOWS_THE_KERNEL: Final = ("sysfs", "cgroup")
 
@@ -38,7 +40,8 @@ class Security:
             devices, no masked and no read-only paths, no system call filter unless `seccomp` names
             one. Nothing keeps such a container from taking over the machine.
         cap_add: Capabilities that it gets, with or without ``CAP_``; ``ALL`` for all that this
-            program has.
+            program has. An ordinary user's container with a network has ``NET_RAW`` only if it
+            is named here.
         cap_drop: Capabilities that it does not get; ``ALL`` for none but those of `cap_add`.
         seccomp: System call filter: path of a JSON file (Docker's format or the runtime-spec's), such
             an object, or ``unconfined`` for none; None for Docker's default.
@@ -93,6 +96,30 @@ class Security:
         if self.devices or self.device_rules:
             changes |= self._with_devices(spec)
         return spec.evolve(**changes)
+
+    def without_raw_sockets(self, spec: RuntimeSpec, *, own_network: bool) -> RuntimeSpec:
+        """The document of an ordinary user's container that pasta or slirp4netns connects.
+
+        These carry packets for 127.0.0.1 or 0.0.0.0 to the host's own. No kernel sends such to them, but
+        who may make frames by hand does.
+
+        Args:
+            spec: The document.
+            own_network: Whether the network namespace is the container's own, not another's.
+        """
+        if self.privileged or {_ALL, _RAW_SOCKETS}.intersection(_names(self.cap_add)):
+            return spec
+        given = spec.process.capabilities
+        left = Capabilities(
+            **{
+                name: tuple(each for each in names if each != _RAW_SOCKETS)
+                for name, names in asdict(given).items()
+            }
+        )
+        spec = spec.evolve(process=evolve(spec.process, capabilities=left))
+        if not own_network:
+            return spec
+        return spec.evolve(sysctl={**_PING, **spec.sysctl})
 
     def _seccomp(self) -> Mapping[str, object]:
         if isinstance(self.seccomp, Mapping):
