@@ -286,6 +286,7 @@ def test_an_index_of_podman_and_one_of_ours(
         podman.podman("pull", "--quiet", "--tls-verify=false", name)
 
 
+@pytest.mark.root
 @pytest.mark.interop("docker", "dockerd")
 @pytest.mark.parametrize("schema", ["oci", "docker"])
 def test_docker_runs_what_we_push_in_either_schema(

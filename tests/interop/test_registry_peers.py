@@ -187,6 +187,7 @@ class TestOurServer:
             assert client.tags("b/c/box") == []
             assert client.tags("a/box") == ["v1"]
 
+    @pytest.mark.root
     def test_docker_pushes_and_pulls(
         self, server: RegistryServer, dockerd: Docker, tmp_path: Path
     ) -> None:
@@ -201,6 +202,7 @@ class TestOurServer:
         assert media_type == media_types.DOCKER_MANIFEST
         assert str(Manifest.parse(data).config.digest) == image_id
 
+    @pytest.mark.root
     def test_docker_pulls_what_our_client_pushed(
         self, server: RegistryServer, dockerd: Docker, busybox: Layout
     ) -> None:
@@ -213,6 +215,7 @@ class TestOurServer:
         listed = dockerd.run("run", "--rm", "--network=none", name, "ls", "/bin")
         assert "busybox" in listed.split()
 
+    @pytest.mark.root
     def test_docker_mounts_from_another_repository(
         self, server: RegistryServer, dockerd: Docker, tmp_path: Path
     ) -> None:
