@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pycontainer.containers._options import Options
+    from pycontainer.containers._seen import Seen
     from pycontainer.content import Node, Store
     from pycontainer.images import Image
     from pycontainer.oci import Digest
@@ -147,14 +148,7 @@ def prepare(
             _claim(store, container_id, name, found, home)
             volumes = [m.source for m in options.mounts if m.kind == "volume" and m.source]
             keep(volumes, store=store, home=home)
-            layers: dict[Digest, Path] = {}
-
-            def find_layer(diff_id: Digest) -> Path:
-                layers[diff_id] = found.find_layer(diff_id)
-                return layers[diff_id]
-
-            snapshot = found.prepare(home, volatile=volatile, find=find_layer)
-            seen = look(found, options, layers, _reader(snapshot.tree()))
+            snapshot, seen = _make_files(found, options, home, volatile=volatile)
         spec = options.to_spec(
             found,
             args,
@@ -196,6 +190,20 @@ def prepare(
         forget(store, container_id)
         store.record("container", "destroy", container_id)
         raise
+
+
+def _make_files(
+    image: Image, options: Options, home: Path, *, volatile: bool
+) -> tuple[Snapshot, Seen]:
+    """Make what a container's files are mounted from, and find out what they say of who it runs as."""
+    layers: dict[Digest, Path] = {}
+
+    def find_layer(diff_id: Digest) -> Path:
+        layers[diff_id] = image.find_layer(diff_id)
+        return layers[diff_id]
+
+    snapshot = image.prepare(home, volatile=volatile, find=find_layer)
+    return snapshot, look(image, options, layers, _reader(snapshot.tree()))
 
 
 def _record_of(

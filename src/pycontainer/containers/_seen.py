@@ -1,7 +1,7 @@
 """What is remembered of images that containers were made from: what one finds out holds for the next.
 
 The files of an image do not change, and its layers stay where they are as long as somebody needs them.
-Who uses what is remembered without needing them yet has to look again once he does.
+Whoever goes by what is remembered has to claim the layers and look again before they are mounted.
 """
 
 from __future__ import annotations

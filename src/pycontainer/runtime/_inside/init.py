@@ -13,9 +13,9 @@ import select
 import stat
 
 from pycontainer._linux import loopback, mount, overlay, process
-from pycontainer._linux.path import make_target, open_in_root
+from pycontainer._linux.path import make_target
 from pycontainer._linux.tree import remove_tree
-from pycontainer.runtime._inside import ahead, cgroup, files
+from pycontainer.runtime._inside import ahead, binds, cgroup, files
 from pycontainer.runtime._inside.devices import make_node
 from pycontainer.runtime._inside.identity import apply_process, execute
 from pycontainer.runtime._inside.terminal import become_terminal
@@ -213,7 +213,7 @@ class _Setup:
         for entry in mounts:
             # While they still have to do with the host's: what it mounts there later shows up.
             if entry.get("propagation") in (mount.MS_SHARED, mount.MS_SLAVE):
-                self.shared[entry["target"]] = clone_source(entry)
+                self.shared[entry["target"]] = binds.clone_source(entry)
         # Nothing mounted from here on may show up on the host.
         mount.mount("none", "/", None, mount.MS_REC | mount.MS_PRIVATE)
         rootfs, target = self.plan["rootfs"], str(self.plan["mountpoint"])
@@ -302,8 +302,8 @@ class _Setup:
         """Clone what a bind shows, with the owners and attributes that it is to have."""
         tree = self.shared.pop(str(entry["target"]), -1)
         if tree < 0:
-            tree = clone_source(entry)
-        shape(tree, entry)
+            tree = binds.clone_source(entry)
+        binds.shape(tree, entry)
         return tree
 
     def _bind(self, entry: dict[str, object]) -> None:
@@ -451,56 +451,6 @@ def _group_options(flags: list[str]) -> tuple[tuple[str, str | None], ...]:
             options.append(("none", None))
         options.append((key, value if named else None))
     return tuple(options)
-
-
-def clone_source(entry: dict[str, object]) -> int:
-    """Clone what a bind shows."""
-    source, subpath = str(entry["source"]), str(entry["subpath"])
-    recursive = bool(entry["recursive"])
-    if entry["owner"]:
-        from pycontainer.runtime._inside import namespaces
-
-        return namespaces.borrow_mount(source, entry["owner"])
-    if not subpath:
-        return mount.bind(source, recursive=recursive)
-    # By descriptor: what is in a volume belongs to containers, which may exchange it meanwhile.
-    top = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    place = open_in_root(top, subpath, os.O_PATH)
-    os.close(top)
-    tree = mount.bind("", recursive=recursive, directory=place)
-    os.close(place)
-    return tree
-
-
-def map_owners(tree: int, user_namespace: int, source: str, *, recursive: bool) -> None:
-    """Show the owners of a detached mount as a user namespace maps them.
-
-    Raises:
-        OSError: EOPNOTSUPP: its file system cannot do that.
-    """
-    try:
-        mount.map_ids(tree, user_namespace, recursive=recursive)
-    except OSError as error:
-        raise OSError(errno.EOPNOTSUPP, "its file system cannot map owners", source) from error
-
-
-def shape(tree: int, entry: dict[str, object]) -> None:
-    """Give a detached bind its owners, attributes and propagation."""
-    id_map, recursive = entry["id_map"], bool(entry["recursive"])
-    if id_map is not None:
-        assert isinstance(id_map, dict)
-        map_owners(tree, id_map["fd"], str(entry["source"]), recursive=recursive)
-    own, all_below = entry["attributes"], entry["recursive_attributes"]
-    assert isinstance(own, int)
-    assert isinstance(all_below, int)
-    if own:
-        mount.set_attributes(tree, own)
-    if all_below:
-        mount.set_attributes(tree, all_below, recursive=True)
-    propagation = entry["propagation"]
-    assert isinstance(propagation, int)
-    if propagation:
-        mount.set_attributes(tree, 0, propagation=propagation, recursive=recursive)
 
 
 def _strings(value: object) -> list[str]:

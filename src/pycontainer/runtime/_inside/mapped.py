@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 
 from pycontainer._linux import capability, erofs, mount, overlay, process
-from pycontainer.runtime._inside import init, namespaces, wire
+from pycontainer.runtime._inside import binds, init, namespaces, wire
 from pycontainer.runtime._inside.devices import make_node
 from pycontainer.runtime._inside.identity import own_streams, raise_limits
 
@@ -139,17 +139,17 @@ class _Builder:
         """Clone what binds show; those that pass mounts on while they still have to do with the host's."""
         mounts = self.plan["mounts"]
         assert isinstance(mounts, list)
-        binds = [entry for entry in mounts if entry["kind"] == "bind"]
-        for entry in binds:
+        wanted = [entry for entry in mounts if entry["kind"] == "bind"]
+        for entry in wanted:
             if entry["propagation"] == mount.MS_SLAVE:
-                entry["tree"] = init.clone_source(entry)
+                entry["tree"] = binds.clone_source(entry)
         mount.mount("none", "/", None, mount.MS_REC | mount.MS_PRIVATE)
-        for entry in binds:
+        for entry in wanted:
             self.step = f"mount {entry['target']}"
             entry.setdefault("tree", -1)
             if entry["tree"] < 0:
-                entry["tree"] = init.clone_source(entry)
-            init.shape(entry["tree"], entry)
+                entry["tree"] = binds.clone_source(entry)
+            binds.shape(entry["tree"], entry)
 
     def _make_place(self) -> None:
         """A directory that the container's root may enter, with room for mounts."""
@@ -196,7 +196,7 @@ class _Builder:
         return f"{self.place}/{name}"
 
     def _map(self, tree: int, source: str) -> None:
-        init.map_owners(tree, self.namespace, source, recursive=False)
+        binds.map_owners(tree, self.namespace, source, recursive=False)
 
     def _devices(self) -> list[int]:
         """Nodes that the container's root owns, made by the only one who may: the machine's."""
