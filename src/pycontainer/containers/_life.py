@@ -170,7 +170,10 @@ class Life:
         Raises:
             ContainerStateError: It is gone, or not yet started.
         """
-        return look(self._directory, self._record, self.name, self.state)
+        try:
+            return look(self._directory, self._record, self.name, self.state)
+        except FileNotFoundError as error:
+            raise ContainerStateError(f"container {self.name} is gone") from error
 
     def wait(
         self,
